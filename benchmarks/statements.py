@@ -102,7 +102,7 @@ def _named(said: object, of: str = "") -> Iterator[tuple[str, str]]:
         value = getattr(said, name)
         if isinstance(value, Statement):
             yield _plain(value), f"{of}{name}"
-        elif not of and name in ("queue", "schedules"):
+        elif not of and name in ("leases", "queue", "schedules"):
             yield from _named(value, f"{name}.")
 
 

@@ -126,14 +126,14 @@ class SqlLedger(Ledger):
                 forget(transaction, self._statements, rows)
         settled = {each.progress_of for each in writes if isinstance(each, SaveStep) and each.progress_of is not None}
         if settled:
-            transaction.many(self._statements.progress, [(execution_id,) for execution_id in sorted(settled)])
+            transaction.many(self._statements.leases.progress, [(execution_id,) for execution_id in sorted(settled)])
         if watched:
             self._tell(watched, transaction)
 
     def _tell(self, execution_ids: Sequence[str], transaction: Transaction) -> None:
         """Tell whoever watches these executions, once it is committed, that they have changed."""
-        if self._statements.tell is not None:
-            transaction.many(self._statements.tell, [(execution_id,) for execution_id in execution_ids])
+        if self._statements.leases.tell is not None:
+            transaction.many(self._statements.leases.tell, [(execution_id,) for execution_id in execution_ids])
 
     def drain(self, timeout: float | None = None, *, begin_of: str | None = None, of: str | None = None) -> None:
         """Do nothing: nothing is queued."""
@@ -186,7 +186,7 @@ class SqlLedger(Ledger):
         made = [each for each in new if each.execution_id in begun]
         others = [each for each in new if each.execution_id not in begun]
         if others and not is_claim:
-            epochs = _epochs(transaction.rows_of(said.held, [each.execution_id for each in others]))
+            epochs = _epochs(transaction.rows_of(said.leases.held, [each.execution_id for each in others]))
             before = [each for each in others if epochs.get(each.execution_id) == each.first_epoch]
             begun |= {each.execution_id for each in before}
             ends = sorted((end for each in before for end in each.ends), key=attrgetter("execution_id"))
@@ -204,9 +204,9 @@ class SqlLedger(Ledger):
     def _replace(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
         """Record executions in the place of what there is under their ids."""
         said, ids = self._statements, [(each.execution_id,) for each in new]
-        if said.lock is not None:
+        if said.leases.lock is not None:
             for row in ids:
-                transaction.rows(said.lock, row)
+                transaction.rows(said.leases.lock, row)
         again = [(each.execution_id,) for each in new if each.begins_again]
         transaction.many(said.forget_delivered, again)
         transaction.many(said.remove, ids)
@@ -217,14 +217,14 @@ class SqlLedger(Ledger):
         """Write the leases, definitions and steps of executions that are recorded."""
         said = self._statements
         rows = {each.execution_id: each.lease_row() for each in new}
-        epochs: dict[str, int] = dict(transaction.rows_for(said.add_lease, [*rows.values()]))
+        epochs: dict[str, int] = dict(transaction.rows_for(said.leases.add, [*rows.values()]))
         # There was one of that id, and who removed it knows nothing of these tables, as szal-rs.
         left = [(each.execution_id,) for each in new if epochs[each.execution_id] != each.first_epoch]
         if left:
             forget(transaction, said, left)
-            transaction.rows_for(said.add_lease, [rows[execution_id] for (execution_id,) in left])
+            transaction.rows_for(said.leases.add, [rows[execution_id] for (execution_id,) in left])
         for content_id, flow in sorted({each.content_id: each.flow for each in new}.items()):
-            while not transaction.rows(said.add_flow, (content_id, flow, content_id)) and said.lock is not None:
+            while not transaction.rows(said.add_flow, (content_id, flow, content_id)) and said.leases.lock is not None:
                 pass  # somebody has deleted it while it was waited for
         steps = [(each.execution_id, *step, None) for each in new for step in each.steps]
         if steps:
@@ -234,11 +234,11 @@ class SqlLedger(Ledger):
         return bool(self._database.read(self._statements.exists, (execution_id,)))
 
     def holder(self, execution_id: str) -> str | None:
-        rows = self._database.read(self._statements.holder, (execution_id,))
+        rows = self._database.read(self._statements.leases.holder, (execution_id,))
         return rows[0][0] if rows else None
 
     def holdings(self, execution_ids: Collection[str]) -> list[Holding]:
-        rows = self._database.read_of(self._statements.holdings, [*execution_ids])
+        rows = self._database.read_of(self._statements.leases.holdings, [*execution_ids])
         return [
             Holding(
                 execution_id=execution_id,
@@ -290,7 +290,7 @@ class SqlLedger(Ledger):
         self._database.transact(partial(self._tell_under_way, told), once=True)
 
     def _tell_under_way(self, told: Mapping[Lease, str], transaction: Transaction) -> None:
-        transaction.many(self._statements.under_way, [(text, *lease) for lease, text in sorted(told.items())])
+        transaction.many(self._statements.leases.under_way, [(text, *lease) for lease, text in sorted(told.items())])
         self._tell(sorted({lease.execution_id for lease in told}), transaction)
 
     def reports(self, execution_id: str) -> list[Report]:
@@ -321,8 +321,8 @@ class SqlLedger(Ledger):
         execution_id, said = wanted.execution_id, self._statements
         if wanted.under is not None:
             self._check_held(transaction, [wanted.under])
-        if said.lock is not None:
-            transaction.rows(said.lock, (execution_id,))
+        if said.leases.lock is not None:
+            transaction.rows(said.leases.lock, (execution_id,))
         rows = transaction.rows(said.look, (execution_id,))
         snapshot = self._snapshot(execution_id, rows, transaction.rows)
         if snapshot.epoch is None and not (wanted.reopen and rows[0][2] is not None):
@@ -335,7 +335,8 @@ class SqlLedger(Ledger):
         # It died: one that paused, or gave its lease back, has said so. A sub-flow dies with what it belongs to.
         is_paused = snapshot.record.state is WorkflowState.PAUSED
         has_died = not is_paused and holder is not None and wanted.under is None
-        taken = transaction.rows(said.take_over, (wanted.owner, wanted.rise, wanted.ttl, int(has_died), execution_id))
+        row = (wanted.owner, wanted.rise, wanted.ttl, int(has_died), execution_id)
+        taken = transaction.rows(said.leases.take_over, row)
         self._tell([execution_id], transaction)
         recoveries = snapshot.recoveries + has_died
         return attrs.evolve(snapshot, epoch=int(taken[0][0]), recoveries=recoveries, owner=wanted.owner)
@@ -376,7 +377,7 @@ class SqlLedger(Ledger):
     def _renew(self, renewal: Renewal, transaction: Transaction) -> dict[str, Wish]:
         owner, told = renewal.owner, renewal.under_way
         rows = [(renewal.ttl, told.get(each), each, owner, epoch) for each, epoch in renewal.epochs.items()]
-        held = transaction.rows_for(self._statements.renew, rows) if rows else []
+        held = transaction.rows_for(self._statements.leases.renew, rows) if rows else []
         return {execution_id: Wish(wish) for execution_id, wish in held}
 
     def _check_held(self, transaction: Transaction, leases: Collection[Lease]) -> list[str]:
@@ -387,7 +388,7 @@ class SqlLedger(Ledger):
         if not leases:
             return []
         execution_ids = sorted({lease.execution_id for lease in leases})
-        rows = transaction.rows_of(self._statements.held, execution_ids)
+        rows = transaction.rows_of(self._statements.leases.held, execution_ids)
         held = _epochs(rows)
         lost = [lease for lease in leases if held.get(lease.execution_id) != lease.epoch]
         if lost:
@@ -395,11 +396,12 @@ class SqlLedger(Ledger):
         return [row[0] for row in rows if row[2]]
 
     def interrupted(self, is_gone: Callable[[str], bool]) -> list[str]:
-        rows = self._database.read(self._statements.candidates) + self._database.read(self._statements.awake)
+        said = self._statements.leases
+        rows = self._database.read(said.candidates) + self._database.read(said.awake)
         return [row[0] for row in rows if row[1] is None or not row[2] or is_gone(row[1])]
 
     def wakes_in(self) -> float | None:
-        ((seconds,),) = self._database.read(self._statements.wake)
+        ((seconds,),) = self._database.read(self._statements.leases.wake)
         return None if seconds is None else max(0.0, float(seconds))
 
     # -- transactions of handlers ---------------------------------------------------------------------
@@ -412,7 +414,7 @@ class SqlLedger(Ledger):
 
     def _look_after(self, lease: Lease, transaction: Transaction) -> None:
         """Raise `LeaseLost` if a lease is held no more. It may be lost later: whoever takes over waits for nobody."""
-        if transaction.rows(self._statements.epoch, (lease.execution_id,)) != [(lease.epoch,)]:
+        if transaction.rows(self._statements.leases.epoch, (lease.execution_id,)) != [(lease.epoch,)]:
             raise LeaseLost(lease.execution_id)
 
     # -- signals --------------------------------------------------------------------------------------
@@ -426,11 +428,11 @@ class SqlLedger(Ledger):
 
     def request_cancel(self, execution_id: str) -> bool:
         row = (execution_id,)
-        return self._database.transact(lambda transaction: self._act(transaction, self._statements.cancel, row))
+        return self._database.transact(lambda transaction: self._act(transaction, self._statements.leases.cancel, row))
 
     def request_pause(self, execution_id: str) -> bool:
         row = (execution_id,)
-        return self._database.transact(lambda transaction: self._act(transaction, self._statements.pause, row))
+        return self._database.transact(lambda transaction: self._act(transaction, self._statements.leases.pause, row))
 
     def _act(self, transaction: Transaction, statement: str, row: Row) -> bool:
         """Return whether *statement* has done anything to the execution that *row* ends with; or ExecutionNotFound."""
@@ -479,7 +481,7 @@ def forget(
     transaction.rows_of(statements.queue.dequeue, [row[0] for row in rows])
     transaction.many(statements.forget_reports, rows)
     transaction.many(statements.forget_signals, [row for row in rows if row not in keep_signals])
-    flows = sorted({row[0] for row in transaction.rows_of(statements.forget_leases, [row[0] for row in rows])})
+    flows = sorted({row[0] for row in transaction.rows_of(statements.leases.forget, [row[0] for row in rows])})
     if statements.hold_flows is not None and flows:
         flows = [row[0] for row in transaction.rows_of(statements.hold_flows, flows)]
     transaction.rows_of(statements.limits.forget_keys, [row[0] for row in rows])

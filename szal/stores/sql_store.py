@@ -105,8 +105,8 @@ class SqlExecutionStore(ABC):
         return read_record(execution_id, rows[0][0]) if rows else None
 
     def _take(self, transaction: Transaction, execution_id: str) -> Rows:
-        if self._said.lock is not None:
-            transaction.rows(self._said.lock, (execution_id,))
+        if self._said.leases.lock is not None:
+            transaction.rows(self._said.leases.lock, (execution_id,))
         rows = transaction.rows(self._said.take, (execution_id,))
         self._delete(transaction, [(execution_id,)])
         return rows
@@ -242,8 +242,8 @@ class SqlExecutionStore(ABC):
 
     def _free_of_leases(self, transaction: Transaction, execution_ids: Sequence[str]) -> set[str]:
         """Return those of the executions that nobody holds; their leases stay as they are. Waits for nobody."""
-        leased = {row[0] for row in transaction.rows_of(self._said.leased, execution_ids)}
-        idle = {row[0] for row in transaction.rows_of(self._said.idle, sorted(leased))}
+        leased = {row[0] for row in transaction.rows_of(self._said.leases.leased, execution_ids)}
+        idle = {row[0] for row in transaction.rows_of(self._said.leases.idle, sorted(leased))}
         return {each for each in execution_ids if each not in leased or each in idle}
 
     def _position(self, after: ExecutionSummary | str | None) -> Position | None:

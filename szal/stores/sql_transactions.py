@@ -201,7 +201,7 @@ class OthersTransaction(JoinedTransaction):
     def _look(self, execution_id: str, transaction: Transaction) -> Rows:
         """Return the epoch of an execution, where it is there: in a database that is a copy it is not."""
         said = self._database.statements
-        return transaction.rows(said.epoch, (execution_id,)) if transaction.rows(said.is_there)[0][0] else []
+        return transaction.rows(said.leases.epoch, (execution_id,)) if transaction.rows(said.is_there)[0][0] else []
 
     def write(self, write: SaveStep) -> None:
         self._guest.do(partial(self._carry_out, [write]))

@@ -11,6 +11,7 @@ import attrs
 
 from szal.model.state import WorkflowState
 from szal.stores.filters import Position, Retention, Selection
+from szal.stores.lease_statements import LeaseStatements
 from szal.stores.limit_statements import LimitStatements
 from szal.stores.queue_statements import QueueStatements, ScheduleStatements
 from szal.stores.statement import Statement
@@ -112,54 +113,19 @@ class Statements:
     """Where `lock` is not None it returns a row, and holds that of the definition, unless somebody has just deleted it.
     """
     flow: Statement
-    # -- leases
-    add_lease: Statement
-    lock: Statement | None
-    """Holds the lease of an execution until the end of the transaction. None: a write transaction does.
-
-    Leases are locked before records, and several by their executions' ids: so no two transactions wait for each other.
-    """
+    # -- executions as a whole
     look: Statement
     version: Statement
     """Takes the id of an execution, five times; what a `Version` has."""
     records: Statement
-    take_over: Statement
-    renew: Statement
-    release: Statement
-    held: Statement
-    """The epochs of executions, which stay as they are until the end of the transaction; a renewal may go on.
-
-    And whether somebody watches each, who is to be told of what is written.
-    """
-    tell: Statement | None
-    """Takes ids: tells whoever watches these, once it is committed, that they have changed. None: as with `announce`.
-    """
     is_there: Statement
     """Whether a connection of somebody else's leads to these tables."""
-    epoch: Statement
-    """The epoch of one execution, as it is now."""
-    leased: Statement
-    """Which executions have a lease, held or not."""
-    idle: Statement
-    """Which of them have one that nobody holds, nor can take until the end of the transaction."""
-    progress: Statement
-    holder: Statement
-    holdings: Statement
-    """Takes ids; what a `Holding` has, in the order of its fields."""
-    candidates: Statement
-    awake: Statement
-    cancel: Statement
-    pause: Statement
-    wake: Statement
-    """In how many seconds the first paused execution goes on by itself, or NULL."""
     # -- signals
     send: Statement
     signals: Statement
     # -- what steps report
     report: Statement
     """Takes what a `Report` has; nothing, where a later owner's step has reported."""
-    under_way: Statement
-    """Takes which steps have begun, an execution, and the epoch of its lease; nothing, where that is another one."""
     unreport: Statement
     """Takes an execution, and a step: forgets what that has reported."""
     reports: Statement
@@ -169,13 +135,12 @@ class Statements:
     forget_reports: Statement
     forget_delivered: Statement
     """Deletes the signals that steps have taken: of an execution that begins again, before its steps go."""
-    forget_leases: Statement
-    """Returns the definitions that they were of."""
     hold_flows: Statement | None
-    """Holds, of definitions, those that nothing is of, until the end of the transaction. None: as with `lock`."""
+    """Holds, of definitions, those that nothing is of, until the end of the transaction. None: as with a lease."""
     forget_flows: Statement
     """Deletes a definition, if nothing is of it."""
     now: Statement
+    leases: LeaseStatements
     queue: QueueStatements
     schedules: ScheduleStatements
     limits: LimitStatements
@@ -186,10 +151,10 @@ class Statements:
 
     @writes.default
     def _writes(self) -> Mapping[type[Any], Statement]:
-        return {Save: self.save, Remove: self.remove, SaveStep: self.save_step, Release: self.release}
+        return {Save: self.save, Remove: self.remove, SaveStep: self.save_step, Release: self.leases.release}
 
     def whole(self) -> Mapping[str, Statement]:
-        """Return those that are not composed, by name: those of the queue as "queue.claim"."""
+        """Return those that are not composed, by name: those of a group as "queue.claim"."""
         return dict(_named(self))
 
     # -- composed --------------------------------------------------------------------------------------
@@ -279,7 +244,7 @@ def _named(group: Any, before: str = "") -> Iterator[tuple[str, Statement]]:
     for name, each in attrs.asdict(group, recurse=False).items():
         if isinstance(each, Statement):
             yield before + name, each
-        elif isinstance(each, QueueStatements | ScheduleStatements | LimitStatements):
+        elif isinstance(each, LeaseStatements | QueueStatements | ScheduleStatements | LimitStatements):
             yield from _named(each, f"{name}.")
 
 

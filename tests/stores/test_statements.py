@@ -63,13 +63,13 @@ ROWS: dict[str, tuple[Any, ...]] = {
     "hold_flows": ("c1",),
     "forget_flows": ("c1",),
     "flow": ("c1",),
-    "add_lease": ("e1", "me", 1, 60.0, "c1", None, None),
-    "take_over": ("me", 1, 60.0, 0, "e1"),
+    "leases.add": ("e1", "me", 1, 60.0, "c1", None, None),
+    "leases.take_over": ("me", 1, 60.0, 0, "e1"),
     "claim_now": ('["queue1", "queue2"]', '["queue1", "queue2"]', "[]", 3, 3, 60.0),
     "take_new": ("me", 1, 60.0, "e1", 1, "w", 1, "w", 2),
-    "renew": (60.0, None, "e1", "me", 1),
-    "under_way": ("{}", "e1", 1),
-    "release": (None, None, "e1"),
+    "leases.renew": (60.0, None, "e1", "me", 1),
+    "leases.under_way": ("{}", "e1", 1),
+    "leases.release": (None, None, "e1"),
     "send": ("s1", "go", "1", "e1"),
     "undone": ("{}", "e1", "a"),
     "mark": ("w1", 1, "w1", 2),
@@ -100,8 +100,8 @@ ROWS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(
         (
             "live",
-            "candidates",
-            "awake",
+            "leases.candidates",
+            "leases.awake",
             "now",
             "forget_marks",
             "queue.announce",
@@ -113,7 +113,7 @@ ROWS: dict[str, tuple[Any, ...]] = {
             "transaction",
             "identity",
             "schedules.all",
-            "wake",
+            "leases.wake",
         ),
         (),
     ),
@@ -382,7 +382,7 @@ def test_sql_stands_nowhere_else() -> None:
     root = Path(szal.__path__[0])
     sql = re.compile(r"\b(FROM|INTO|UPDATE|JOIN|TABLE|EXISTS|ON) (szal\.)?szal_")
     found = {str(path.relative_to(root)) for path in root.rglob("*.py") if sql.search(path.read_text())}
-    both = ("statements", "queue_statements", "limit_statements")
+    both = ("terms", "statements", "lease_statements", "queue_statements", "limit_statements")
     statements = {f"stores/sqlite/{name}.py" for name in (*both, "labels")}
     statements |= {f"stores/postgres/{name}.py" for name in (*both, "single_statements", "one_execution")}
     made_by = {f"stores/{each}/{name}.py" for each in ("sqlite", "postgres") for name in MAKING}

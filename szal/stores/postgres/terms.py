@@ -1,10 +1,12 @@
 """What statements to PostgreSQL have in common."""
 
+from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
 
 __all__ = [
     "FINISHED",
     "ID",
+    "LIVE_STATES",
     "NOW",
     "RECORD",
     "RECORD_COLUMNS",
@@ -16,6 +18,7 @@ __all__ = [
     "STEP_OVER",
     "TELL",
     "TOLD",
+    "UNDELIVERED",
     "WATCHED",
 ]
 
@@ -26,6 +29,7 @@ SOON = "extract(epoch FROM statement_timestamp())::float8"  # stable: an index c
 # sort have too, is the order of code points, whatever the database's language is.
 STATE, STARTED, FINISHED = "state", "started", "finished"
 ID = 'execution_id COLLATE "C"'
+LIVE_STATES = ", ".join(f"'{state.value}'" for state in LIVE)
 
 # What is written of a record, and where it was there before.
 RECORD = ("execution_id", "flow_name", "data", *COLUMNS)
@@ -43,3 +47,9 @@ WATCHED = f"watched IS NOT NULL AND watched > {SOON}"  # in this order: where no
 TELL = f"CASE WHEN {WATCHED} THEN pg_notify('szal_changes', execution_id)::text ELSE '' END"
 TOLD = f"count({TELL})"
 """How many leases are held, which tells whoever watches their executions: it counts what is no NULL."""
+
+# A signal, `s`, that no step, `t`, has taken.
+UNDELIVERED = (
+    "NOT EXISTS (SELECT 1 FROM szal.szal_steps AS t"
+    " WHERE t.execution_id = s.execution_id AND t.signal_id = s.signal_id)"
+)

@@ -1,4 +1,4 @@
-"""What is said to SQLite, but of queues. With each: who runs it, and which index serves it.
+"""What is said to SQLite of executions. With each: who runs it, and which index serves it.
 
 None looks into a record: what is asked of one is kept in columns beside it.
 """
@@ -7,14 +7,15 @@ None looks into a record: what is asked of one is kept in columns beside it.
 # ruff: noqa: S608
 
 from szal.model.state import WorkflowState
-from szal.stores.filters import LIVE
 from szal.stores.heads import COLUMNS
 from szal.stores.sqlite.labels import Labelled
+from szal.stores.sqlite.lease_statements import LEASES
 from szal.stores.sqlite.limit_statements import LIMITS
 from szal.stores.sqlite.queue_statements import QUEUE, SCHEDULES
 from szal.stores.sqlite.terms import (
     EACH,
     FINISHED,
+    LIVE_STATES,
     NOW,
     OF_EXECUTIONS,
     OF_FLOWS,
@@ -24,13 +25,12 @@ from szal.stores.sqlite.terms import (
     OF_STEPS,
     STARTED,
     STATE,
+    UNDELIVERED,
 )
 from szal.stores.statement import Statement
 from szal.stores.statements import Parts, Statements
 
 __all__ = ["MANY", "SAVE_MANY_STEPS", "STATEMENTS"]
-
-_LIVE = ", ".join(f"'{state.value}'" for state in LIVE)
 
 _COLUMNS = ", ".join(COLUMNS)
 _MARKS = ", ".join("?" * (3 + len(COLUMNS)))
@@ -47,11 +47,6 @@ _SAVE_STEPS = """
 MANY = 100  # of 5 values each: an SQLite of before 2020 takes 999
 SAVE_MANY_STEPS = Statement(
     _SAVE_STEPS.format(f"VALUES {', '.join([_STEP_ROW] * MANY)}"), by="Ledger.apply", indexes=""
-)
-
-# A signal, `s`, that no step, `t`, has taken.
-_UNDELIVERED = (
-    "NOT EXISTS (SELECT 1 FROM szal_steps AS t WHERE t.execution_id = s.execution_id AND t.signal_id = s.signal_id)"
 )
 
 # A state is tested with so many marks, whatever their number: what is left over is NULL.
@@ -87,10 +82,6 @@ _PARTS = Parts(
     is_filled=f"{STARTED} IS NOT NULL",
     many_states=_many_states,
 )
-
-# What its owner is to do with an execution (szal.stores.ledger.Wish), and whether others may take it up.
-_WISH = "CASE WHEN cancelled <> 0 THEN 1 WHEN pausing <> 0 THEN 2 ELSE 0 END"
-_MAY_GO_ON = "(l.pausing = 0 OR l.cancelled = 1)"
 
 STATEMENTS = Statements(
     parts=_PARTS,
@@ -142,7 +133,7 @@ STATEMENTS = Statements(
         indexes=OF_EXECUTIONS,
     ),
     live=Statement(
-        f"SELECT execution_id FROM szal_executions WHERE state IN ({_LIVE})",
+        f"SELECT execution_id FROM szal_executions WHERE state IN ({LIVE_STATES})",
         by="prune",
         indexes="szal_executions_state",
     ),
@@ -187,22 +178,7 @@ STATEMENTS = Statements(
     flow=Statement(
         "SELECT data FROM szal_flows WHERE content_id = ?", by="Ledger.read, Ledger.take_over", indexes=OF_FLOWS
     ),
-    # -- leases ---------------------------------------------------------------------------------------
-    add_lease=Statement(
-        f"""
-        INSERT INTO szal_leases AS l
-            (execution_id, owner, epoch, expires, content_id, recoveries, cancelled, wake, awaits)
-        VALUES (?, ?, ?, coalesce({NOW} + ?, 0), ?, 0, 0, ?, ?)
-        ON CONFLICT (execution_id) DO UPDATE
-        SET owner = excluded.owner, epoch = max(l.epoch, excluded.epoch) + 1, expires = excluded.expires,
-            content_id = excluded.content_id, recoveries = 0, cancelled = 0, pausing = 0, wake = excluded.wake,
-            awaits = excluded.awaits
-        RETURNING execution_id, epoch
-        """,
-        by="Ledger.create, Ledger.apply",
-        indexes="",
-    ),
-    lock=None,  # BEGIN IMMEDIATE holds everything
+    # -- executions as a whole -------------------------------------------------------------------------
     look=Statement(
         f"""
         SELECT e.data, l.owner, l.epoch, l.expires > {NOW}, l.content_id, l.recoveries, l.cancelled
@@ -237,121 +213,15 @@ STATEMENTS = Statements(
         by="Ledger.records",
         indexes=f"{OF_EXECUTIONS} {OF_LEASES}",
     ),
-    take_over=Statement(
-        f"""
-        UPDATE szal_leases
-        SET owner = ?, epoch = epoch + ?, expires = {NOW} + ?, recoveries = recoveries + ?, pausing = 0
-        WHERE execution_id = ? RETURNING epoch
-        """,
-        by="Ledger.take_over",
-        indexes=OF_LEASES,
-    ),
-    renew=Statement(
-        f"""
-        UPDATE szal_leases SET expires = {NOW} + ?, under_way = coalesce(?, under_way)
-        WHERE execution_id = ? AND owner = ? AND epoch = ?
-        RETURNING execution_id, {_WISH}
-        """,
-        by="Ledger.renew",
-        indexes=OF_LEASES,
-    ),
-    release=Statement(
-        "UPDATE szal_leases SET owner = NULL, expires = 0, wake = ?, awaits = ? WHERE execution_id = ?",
-        by="Ledger.apply",
-        indexes=OF_LEASES,
-    ),
-    held=Statement(
-        f"SELECT execution_id, epoch, 0 FROM szal_leases WHERE execution_id {EACH}",
-        by="Ledger.apply, Ledger.create, Ledger.take_over, Ledger.join",
-        indexes=OF_LEASES,
-    ),
-    tell=None,
     is_there=Statement(
         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'szal_leases'", by="Ledger.join", indexes=""
-    ),
-    epoch=Statement("SELECT epoch FROM szal_leases WHERE execution_id = ?", by="Ledger.transaction", indexes=OF_LEASES),
-    leased=Statement(f"SELECT execution_id FROM szal_leases WHERE execution_id {EACH}", by="prune", indexes=OF_LEASES),
-    idle=Statement(
-        f"SELECT execution_id FROM szal_leases WHERE execution_id {EACH} AND (owner IS NULL OR expires <= {NOW})",
-        by="prune",
-        indexes=OF_LEASES,
-    ),
-    progress=Statement(
-        "UPDATE szal_leases SET recoveries = 0 WHERE execution_id = ?", by="Ledger.apply", indexes=OF_LEASES
-    ),
-    holder=Statement(
-        f"SELECT owner FROM szal_leases WHERE execution_id = ? AND expires > {NOW}",
-        by="Ledger.holder, Ledger.take_over",
-        indexes=OF_LEASES,
-    ),
-    holdings=Statement(
-        f"""
-        SELECT execution_id, owner, expires, recoveries, wake, cancelled, content_id
-        FROM szal_leases WHERE execution_id {EACH}
-        """,
-        by="Ledger.holdings",
-        indexes=OF_LEASES,
-    ),
-    candidates=Statement(
-        f"""
-        SELECT l.execution_id, l.owner, l.expires > {NOW}
-        FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} IN ('Running', 'RollingBack') AND ({STATE} = 'RollingBack' OR {_MAY_GO_ON})
-        ORDER BY l.expires
-        """,
-        by="Ledger.interrupted",
-        indexes=f"szal_executions_state {OF_LEASES}",
-    ),
-    awake=Statement(
-        # An owner that is still there has died before it said what it waits for.
-        f"""
-        SELECT l.execution_id, l.owner, l.expires > {NOW}
-        FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON} AND (
-            l.owner IS NOT NULL OR l.wake <= {NOW} OR l.cancelled = 1
-            OR EXISTS (
-                SELECT 1 FROM szal_signals AS s WHERE s.execution_id = l.execution_id AND {_UNDELIVERED}
-                AND (l.awaits IS NULL OR replace(l.awaits, char(10) || s.name || char(10), '') <> l.awaits)
-            )
-        )
-        ORDER BY l.wake
-        """,
-        by="Ledger.interrupted",
-        indexes=f"szal_executions_state {OF_LEASES} {OF_SIGNALS} {OF_STEPS}",
-    ),
-    cancel=Statement(
-        f"""
-        UPDATE szal_leases SET cancelled = 1 WHERE execution_id IN
-            (SELECT execution_id FROM szal_executions WHERE execution_id = ? AND {STATE} IN ({_LIVE}))
-        RETURNING execution_id
-        """,
-        by="Ledger.request_cancel",
-        indexes=f"{OF_LEASES} {OF_EXECUTIONS}",
-    ),
-    pause=Statement(
-        f"""
-        UPDATE szal_leases SET pausing = 1 WHERE execution_id IN
-            (SELECT execution_id FROM szal_executions WHERE execution_id = ? AND {STATE} IN ('Running', 'Paused'))
-        RETURNING execution_id
-        """,
-        by="Ledger.request_pause",
-        indexes=f"{OF_LEASES} {OF_EXECUTIONS}",
-    ),
-    wake=Statement(
-        f"""
-        SELECT min(l.wake) - {NOW}
-        FROM szal_leases AS l JOIN szal_executions AS e ON e.execution_id = l.execution_id
-        WHERE {STATE} = 'Paused' AND {_MAY_GO_ON}
-        """,
-        by="Ledger.wakes_in",
-        indexes=f"szal_executions_state {OF_LEASES}",
     ),
     now=Statement(f"SELECT {NOW}", by="Ledger.clock", indexes=""),
     # -- signals --------------------------------------------------------------------------------------
     send=Statement(
         f"""
         INSERT INTO szal_signals (execution_id, signal_id, name, value, sent)
-        SELECT execution_id, ?, ?, ?, {NOW} FROM szal_executions WHERE execution_id = ? AND {STATE} IN ({_LIVE})
+        SELECT execution_id, ?, ?, ?, {NOW} FROM szal_executions WHERE execution_id = ? AND {STATE} IN ({LIVE_STATES})
         ON CONFLICT (execution_id, signal_id) DO NOTHING RETURNING signal_id
         """,
         by="Ledger.send",
@@ -359,7 +229,7 @@ STATEMENTS = Statements(
     ),
     signals=Statement(
         f"""
-        SELECT signal_id, name, value FROM szal_signals AS s WHERE execution_id = ? AND {_UNDELIVERED}
+        SELECT signal_id, name, value FROM szal_signals AS s WHERE execution_id = ? AND {UNDELIVERED}
         ORDER BY sent, signal_id
         """,
         by="Ledger.signals",
@@ -380,11 +250,6 @@ STATEMENTS = Statements(
     unreport=Statement(
         "DELETE FROM szal_reports WHERE execution_id = ? AND step_name = ?", by="Ledger.report", indexes=OF_REPORTS
     ),
-    under_way=Statement(
-        "UPDATE szal_leases SET under_way = ? WHERE execution_id = ? AND epoch = ?",
-        by="Ledger.tell_under_way",
-        indexes=OF_LEASES,
-    ),
     reports=Statement(
         "SELECT execution_id, step_name, epoch, reported, data, item FROM szal_reports WHERE execution_id = ?",
         by="Ledger.reports",
@@ -404,11 +269,6 @@ STATEMENTS = Statements(
     ),
     forget_reports=Statement("DELETE FROM szal_reports WHERE execution_id = ?", by="remove, prune", indexes=OF_REPORTS),
     forget_signals=Statement("DELETE FROM szal_signals WHERE execution_id = ?", by="remove, prune", indexes=OF_SIGNALS),
-    forget_leases=Statement(
-        f"DELETE FROM szal_leases WHERE execution_id {EACH} RETURNING content_id",
-        by="remove, prune",
-        indexes=OF_LEASES,
-    ),
     hold_flows=None,  # BEGIN IMMEDIATE holds everything
     forget_flows=Statement(
         """
@@ -418,6 +278,7 @@ STATEMENTS = Statements(
         by="remove, prune",
         indexes=f"{OF_FLOWS} szal_leases_content",
     ),
+    leases=LEASES,
     queue=QUEUE,
     schedules=SCHEDULES,
     limits=LIMITS,

@@ -1,8 +1,11 @@
 """What statements to SQLite have in common."""
 
+from szal.stores.filters import LIVE
+
 __all__ = [
     "EACH",
     "FINISHED",
+    "LIVE_STATES",
     "NOW",
     "OF_CAPACITIES",
     "OF_EXECUTIONS",
@@ -17,6 +20,7 @@ __all__ = [
     "OF_STEPS",
     "STARTED",
     "STATE",
+    "UNDELIVERED",
 ]
 
 # The indexes that come with the primary keys.
@@ -36,6 +40,12 @@ NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
 # The columns that are kept of a record (szal.stores.heads), of each row that is one.
 STATE, STARTED, FINISHED = "state", "started", "finished"
+LIVE_STATES = ", ".join(f"'{state.value}'" for state in LIVE)
 
 # Of any number of executions, given as a JSON array of their ids: one statement.
 EACH = "IN (SELECT value FROM json_each(?))"
+
+# A signal, `s`, that no step, `t`, has taken.
+UNDELIVERED = (
+    "NOT EXISTS (SELECT 1 FROM szal_steps AS t WHERE t.execution_id = s.execution_id AND t.signal_id = s.signal_id)"
+)
