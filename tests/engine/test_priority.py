@@ -7,6 +7,7 @@ from helper_flows import Gate, run_flow
 
 from szal import Engine, EngineConfig, FlowDef, FlowMode, InMemoryStorage, StepDef
 from szal.engine.durations import Durations
+from szal.scheduler.plan import Plan
 
 
 class Order:
@@ -112,14 +113,31 @@ def test_nothing_is_remembered_of_a_flow_whose_steps_never_waited_for_a_worker()
     with Engine(lambda ctx: None, EngineConfig(max_concurrency=2)) as engine:
         engine.run(flow)
         assert engine.durations == Durations()
-    with Engine(lambda ctx: None, EngineConfig(max_concurrency=1)) as engine:
+    with Engine(lambda ctx: ctx.sleep(0.01), EngineConfig(max_concurrency=1)) as engine:
         engine.run(flow)
         assert engine.durations != Durations()
 
 
+def test_steps_that_take_next_to_nothing_go_as_they_stand():
+    """To sort them costs more than it gains: none is handed to a worker ahead of time."""
+    flow = FlowDef("flow", FlowMode.PARALLEL, steps=[StepDef(f"s{number}") for number in range(1000)])
+    with Engine(lambda ctx: None, EngineConfig(max_concurrency=4)) as engine:
+        for _ in range(2):
+            assert engine.run(flow).success
+        assert engine.durations.urgency("flow", Plan.of(flow)) is None
+
+
+def test_one_long_step_among_very_many_short_ones_is_not_worth_sorting_them():
+    flow = FlowDef("flow", FlowMode.PARALLEL, steps=[StepDef(f"s{number}") for number in range(1000)])
+    times = {"s999": 0.005}
+    with Engine(lambda ctx: ctx.sleep(times.get(ctx.step.name, 0)), EngineConfig(max_concurrency=4)) as engine:
+        assert engine.run(flow).success
+        assert engine.durations.urgency("flow", Plan.of(flow)) is None
+
+
 def test_of_many_flows_the_last_ones_are_remembered():
     known = Durations()
-    with Engine(lambda ctx: None, EngineConfig(max_concurrency=1)) as engine:
+    with Engine(lambda ctx: ctx.sleep(0.001), EngineConfig(max_concurrency=1)) as engine:
         known = engine.durations
         for number in range(300):
             engine.run(FlowDef(f"flow {number}", FlowMode.PARALLEL, steps=[StepDef("a"), StepDef("b")]))
