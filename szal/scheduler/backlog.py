@@ -17,52 +17,49 @@ from szal.scheduler.run import Ready, Run
 __all__ = ["Backlog"]
 
 _USUAL: Final = (0, 0.0)
-_QUEUED: Final = -1
+_FIRST_COME: Final = -1
 
 Entry: TypeAlias = tuple[tuple[int, float], int, Run, Node]
 
 
 @attrs.define(eq=False)
 class Backlog:
-    """Coordinating thread only."""
+    """Coordinating thread only. Its fields are never replaced."""
 
-    _queue: deque[Ready] = attrs.field(factory=deque)
-    _heap: list[Entry] = attrs.field(factory=list)
+    first_come: deque[Ready] = attrs.field(factory=deque)
+    """Those that wait, in the order in which they came, as long as none is more urgent than another."""
+    by_urgency: list[Entry] = attrs.field(factory=list)
+    """Those that wait from then on: a heap."""
     _numbers: "count[int]" = attrs.field(factory=count)
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self._heap)
-
-    @property
-    def is_sorted(self) -> bool:
-        """Whether any of them may be more urgent than another."""
-        return bool(self._heap)
+        return len(self.first_come) + len(self.by_urgency)
 
     def add(self, run: Run, node: Node) -> None:
         """Put a step behind those that are as urgent."""
-        if run.urgency is None and not self._heap:
-            self._queue.append((run, node))
+        if run.urgency is None and not self.by_urgency:
+            self.first_come.append((run, node))
             return
-        if self._queue:  # one that sorts has come
-            self._heap = [(_USUAL, next(self._numbers), *ready) for ready in self._queue]
-            self._queue.clear()
+        if self.first_come:  # one that sorts has come
+            self.by_urgency += [(_USUAL, next(self._numbers), *ready) for ready in self.first_come]
+            self.first_come.clear()
         urgency = _USUAL if run.urgency is None else run.urgency[node.place]
-        heapq.heappush(self._heap, (urgency, next(self._numbers), run, node))
+        heapq.heappush(self.by_urgency, (urgency, next(self._numbers), run, node))
 
     def pop(self) -> Entry:
         """Take out the most urgent one."""
-        if self._queue:
-            return _USUAL, _QUEUED, *self._queue.popleft()
-        return heapq.heappop(self._heap)
+        if self.first_come:
+            return _USUAL, _FIRST_COME, *self.first_come.popleft()
+        return heapq.heappop(self.by_urgency)
 
     def put_back(self, entry: Entry) -> None:
         """Put back what was taken out last, as if it had stayed."""
-        if entry[1] == _QUEUED:
-            self._queue.appendleft(entry[2:])
+        if entry[1] == _FIRST_COME:
+            self.first_come.appendleft(entry[2:])
         else:
-            heapq.heappush(self._heap, entry)
+            heapq.heappush(self.by_urgency, entry)
 
     def clear(self) -> None:
         """Take all out."""
-        self._queue.clear()
-        self._heap.clear()
+        self.first_come.clear()
+        self.by_urgency.clear()

@@ -32,10 +32,10 @@ def start_ready(c: Coordinator) -> None:
     if c.leaving is not None:
         c.ready.clear()
         return
-    backlog, ready = c.backlog, c.ready
+    first_come, by_urgency, ready = c.backlog.first_come, c.backlog.by_urgency, c.ready
     _start_granted(c)
-    if backlog and not backlog.is_sorted:
-        _start_backlog(c)
+    if first_come:
+        _start_first_come(c)
     while ready and not c.inbox.has_calls:
         run, node = ready.popleft()
         if (run.is_over or run.stages[node.place] not in _STARTABLE) and not _is_to_run_again(c, run, node):
@@ -49,10 +49,10 @@ def start_ready(c: Coordinator) -> None:
             _start_granted(c)
         elif run.pins and run.inline_of(node) == "always":
             c.pinned.add(run, node)
-        elif backlog or (run.urgency is not None and ready) or not _start(c, run, node):
-            backlog.add(run, node)
-    if backlog.is_sorted:  # all that are ready are there now: the most urgent go first
-        _start_backlog(c)
+        elif first_come or by_urgency or (run.urgency is not None and ready) or not _start(c, run, node):
+            c.backlog.add(run, node)
+    if by_urgency:  # all that are ready are there now
+        _start_by_urgency(c)
 
 
 def _put_first(c: Coordinator, run: Run, node: Node) -> None:
@@ -72,15 +72,23 @@ def _start_granted(c: Coordinator) -> None:
         c.granted.popleft()
 
 
-def _start_backlog(c: Coordinator) -> None:
-    """Start what has waited for room, as far as there is some."""
+def _start_first_come(c: Coordinator) -> None:
+    """Start what has waited for room longest, as far as there is some."""
+    queue = c.backlog.first_come
+    while queue and not c.inbox.has_calls:
+        run, node = queue.popleft()
+        if is_startable(run, node) and not _start(c, run, node):
+            queue.appendleft((run, node))
+            return
+
+
+def _start_by_urgency(c: Coordinator) -> None:
+    """Start the most urgent of what has waited for room, as far as there is some."""
     backlog = c.backlog
     while backlog and not c.inbox.has_calls:
         entry = backlog.pop()
         _, _, run, node = entry
-        if not is_startable(run, node):
-            continue
-        if not _start(c, run, node):
+        if is_startable(run, node) and not _start(c, run, node):
             backlog.put_back(entry)
             return
 
