@@ -252,8 +252,9 @@ class Coordinator:
 
     def is_idle(self) -> bool:
         """Whether nothing is under way: what is left waits for something from outside."""
-        waiting = self.ready or self.backlog or self.granted or self.pinned
-        return bool(self.runs) and self.leaving is None and not (waiting or self.tally.work or self.inbox.has_calls)
+        if self.tally.work or not self.runs or self.leaving is not None or self.inbox.has_calls:
+            return False
+        return not (self.ready or self.backlog or self.granted or self.pinned)
 
     @property
     def is_breaking_off(self) -> bool:
