@@ -187,6 +187,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "statements": "which statements there are, and how filters are composed",
         "structure": "what there has to be in one",
         "database": "what an SQL database has to offer",
+        "sql_executions": "how executions come to be recorded in SQL, and what goes with them",
         "sql_queue": "the queue in SQL",
         "sql_limits": "what steps share, in SQL",
         "slots": "so many threads at a time",

@@ -1,12 +1,17 @@
-"""What a batch comes to, whose writes are one transaction: the leases that it needs, and what of it is needless."""
+"""What a batch comes to, whose writes are one transaction: the leases it needs, what of it is needless, its order."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final, cast
 
 from szal.errors import LeaseLost
-from szal.stores.writes import Lease, NewExecution, Release, Remove, Save, Write
+from szal.stores.writes import Lease, NewExecution, Release, Remove, Save, SaveStep, Write
 
-__all__ = ["begins_late", "leases_of", "lost_with", "merged"]
+__all__ = ["IN_ORDER", "begins_late", "in_kinds", "leases_of", "lost_with", "merged"]
+
+# In the order in which each kind's rows are locked, by everybody: by the execution's id, and then the step's name.
+IN_ORDER: Final = {Save: itemgetter(0), Remove: itemgetter(0), SaveStep: itemgetter(0, 1), Release: itemgetter(2)}
+_KINDS: Final[Sequence[type[Write]]] = (NewExecution, SaveStep, Save, Release, Remove)
 
 
 def leases_of(writes: Iterable[Write]) -> set[Lease]:
@@ -117,3 +122,22 @@ def _folded(writes: Sequence[Write]) -> list[Write]:
 
 
 _ENDS: Final = frozenset({Save, Release})
+
+
+def in_kinds(writes: Sequence[Write]) -> Iterator[tuple[type[Write], list[Write]]]:
+    """Yield *writes* by their kinds, each as often as a removal, or a late beginning, comes in between.
+
+    The end is the same.
+    """
+    late = begins_late(writes)
+    kinds: dict[type[Write], list[Write]] = {}
+    for write in writes:
+        if kinds and ((type(write) is Remove) is not (Remove in kinds) or id(write) in late):
+            yield from sorted(kinds.items(), key=_kind_place)
+            kinds = {}
+        kinds.setdefault(type(write), []).append(write)
+    yield from sorted(kinds.items(), key=_kind_place)
+
+
+def _kind_place(item: tuple[type[Write], list[Write]]) -> int:
+    return _KINDS.index(item[0])

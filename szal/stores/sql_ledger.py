@@ -1,6 +1,6 @@
 """The ledger of a store in an SQL database: one table each for definitions, leases, steps and signals."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -14,7 +14,7 @@ from szal.model.state import WorkflowState
 from szal.model.step import new_id
 from szal.recent import Recent
 from szal.stores.base import read_record
-from szal.stores.batch import begins_late, leases_of, merged
+from szal.stores.batch import IN_ORDER, in_kinds, leases_of, merged
 from szal.stores.database import Database, Row, Rows, Transaction
 from szal.stores.ledger import (
     Holding,
@@ -30,6 +30,7 @@ from szal.stores.ledger import (
     parted,
 )
 from szal.stores.listening import ChangeListener
+from szal.stores.sql_executions import epochs_of, forget, record
 from szal.stores.sql_limits import SqlLimits, take_key
 from szal.stores.sql_queue import SqlQueue
 from szal.stores.sql_schedules import SqlSchedules
@@ -48,12 +49,8 @@ from szal.stores.writes import (
     apply_one,
 )
 
-__all__ = ["SqlLedger", "forget"]
+__all__ = ["SqlLedger"]
 
-
-# In the order in which each kind's rows are locked, by everybody: by the execution's id, and then the step's name.
-_IN_ORDER: Final = {Save: itemgetter(0), Remove: itemgetter(0), SaveStep: itemgetter(0, 1), Release: itemgetter(2)}
-_KINDS: Final[Sequence[type[Write]]] = (NewExecution, SaveStep, Save, Release, Remove)
 _CHARACTERS: Final = 4_000_000  # of definitions that are kept
 
 
@@ -78,7 +75,7 @@ class SqlLedger(Ledger):
 
     @property
     def queue(self) -> SqlQueue:
-        return SqlQueue(self._database, partial(self._record, is_claim=True))  # not kept: it leads back to this
+        return SqlQueue(self._database)
 
     @property
     def schedules(self) -> SqlSchedules:
@@ -116,11 +113,11 @@ class SqlLedger(Ledger):
         leases = leases_of(writes)
         self._fence(leases, transaction)
         watched = self._check_held(transaction, leases)
-        for kind, group in _in_kinds(merged(writes)):
+        for kind, group in in_kinds(merged(writes)):
             if kind is NewExecution:
                 self._begin([write for write in group if isinstance(write, NewExecution)], transaction)
                 continue
-            rows = sorted((write.row() for write in group), key=_IN_ORDER[kind])
+            rows = sorted((write.row() for write in group), key=IN_ORDER[kind])
             transaction.many(self._statements.writes[kind], rows)
             if kind is Remove:
                 forget(transaction, self._statements, rows)
@@ -163,7 +160,7 @@ class SqlLedger(Ledger):
     def _create(self, new: NewExecution, transaction: Transaction) -> int | None:
         if new.under is not None:
             self._check_held(transaction, [new.under])
-        if not self._record([new], transaction, is_claim=True):
+        if not record(transaction, self._statements, [new], is_claim=True):
             return None
         if (key := new.record.concurrency_key) is not None:
             take_key(transaction, self._statements.limits, key, new.execution_id)
@@ -171,64 +168,11 @@ class SqlLedger(Ledger):
 
     def _begin(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
         """Record executions whose ids nobody else has; raises `LeaseLost` where somebody has one all the same."""
-        begun = self._record(sorted(new, key=attrgetter("execution_id")), transaction, is_claim=False)
+        in_order = sorted(new, key=attrgetter("execution_id"))
+        begun = record(transaction, self._statements, in_order, is_claim=False)
         lost = [each.lease for each in new if each.execution_id not in begun]
         if lost:
             raise LeaseLost(lost[0].execution_id, frozenset(lost))
-
-    def _record(self, new: Sequence[NewExecution], transaction: Transaction, *, is_claim: bool) -> set[str]:
-        """Record executions, with their leases; return the ids of those of which there was none, or that replace it.
-
-        And, but of claims, of those that have the same lease: they were recorded by this very write, before.
-        """
-        said = self._statements
-        begun = {row[0] for row in transaction.rows_for(said.begin, [each.row() for each in new])}
-        made = [each for each in new if each.execution_id in begun]
-        others = [each for each in new if each.execution_id not in begun]
-        if others and not is_claim:
-            epochs = _epochs(transaction.rows_of(said.leases.held, [each.execution_id for each in others]))
-            before = [each for each in others if epochs.get(each.execution_id) == each.first_epoch]
-            begun |= {each.execution_id for each in before}
-            ends = sorted((end for each in before for end in each.ends), key=attrgetter("execution_id"))
-            for kind in (Save, Release):
-                transaction.many(said.writes[kind], [end.row() for end in ends if type(end) is kind])
-        replacing = [each for each in others if each.replace and each.execution_id not in begun]
-        if replacing:
-            self._replace(replacing, transaction)
-            made += replacing
-            begun |= {each.execution_id for each in replacing}
-        if made:
-            self._lease(made, transaction)
-        return begun
-
-    def _replace(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
-        """Record executions in the place of what there is under their ids."""
-        said, ids = self._statements, [(each.execution_id,) for each in new]
-        if said.leases.lock is not None:
-            for row in ids:
-                transaction.rows(said.leases.lock, row)
-        again = [(each.execution_id,) for each in new if each.begins_again]
-        transaction.many(said.forget_delivered, again)
-        transaction.many(said.remove, ids)
-        forget(transaction, said, ids, keep_signals=again)
-        transaction.rows_for(said.begin, [each.row() for each in new])
-
-    def _lease(self, new: Sequence[NewExecution], transaction: Transaction) -> None:
-        """Write the leases, definitions and steps of executions that are recorded."""
-        said = self._statements
-        rows = {each.execution_id: each.lease_row() for each in new}
-        epochs: dict[str, int] = dict(transaction.rows_for(said.leases.add, [*rows.values()]))
-        # There was one of that id, and who removed it knows nothing of these tables, as szal-rs.
-        left = [(each.execution_id,) for each in new if epochs[each.execution_id] != each.first_epoch]
-        if left:
-            forget(transaction, said, left)
-            transaction.rows_for(said.leases.add, [rows[execution_id] for (execution_id,) in left])
-        for content_id, flow in sorted({each.content_id: each.flow for each in new}.items()):
-            while not transaction.rows(said.add_flow, (content_id, flow, content_id)) and said.leases.lock is not None:
-                pass  # somebody has deleted it while it was waited for
-        steps = [(each.execution_id, *step, None) for each in new for step in each.steps]
-        if steps:
-            transaction.many(said.save_step, steps)
 
     def knows(self, execution_id: str) -> bool:
         return bool(self._database.read(self._statements.exists, (execution_id,)))
@@ -389,7 +333,7 @@ class SqlLedger(Ledger):
             return []
         execution_ids = sorted({lease.execution_id for lease in leases})
         rows = transaction.rows_of(self._statements.leases.held, execution_ids)
-        held = _epochs(rows)
+        held = epochs_of(rows)
         lost = [lease for lease in leases if held.get(lease.execution_id) != lease.epoch]
         if lost:
             raise LeaseLost(min(lost).execution_id, frozenset(lost))
@@ -445,44 +389,3 @@ class SqlLedger(Ledger):
 
     def clock(self) -> float:
         return float(self._database.read(self._statements.now)[0][0])
-
-
-def _epochs(held: Rows) -> dict[str, int]:
-    return {row[0]: row[1] for row in held}
-
-
-def _in_kinds(writes: Sequence[Write]) -> Iterator[tuple[type[Write], list[Write]]]:
-    """Yield *writes* by their kinds, each as often as a removal, or a late beginning, comes in between.
-
-    The end is the same.
-    """
-    late = begins_late(writes)
-    kinds: dict[type[Write], list[Write]] = {}
-    for write in writes:
-        if kinds and ((type(write) is Remove) is not (Remove in kinds) or id(write) in late):
-            yield from sorted(kinds.items(), key=_kind_place)
-            kinds = {}
-        kinds.setdefault(type(write), []).append(write)
-    yield from sorted(kinds.items(), key=_kind_place)
-
-
-def _kind_place(item: tuple[type[Write], list[Write]]) -> int:
-    return _KINDS.index(item[0])
-
-
-def forget(
-    transaction: Transaction, statements: Statements, rows: Sequence[Row], *, keep_signals: Sequence[Row] = ()
-) -> None:
-    """Delete what there is of executions beside their records, given as rows of their ids.
-
-    With the last execution of a definition that goes too. Of *keep_signals* the signals stay.
-    """
-    transaction.many(statements.forget_steps, rows)
-    transaction.rows_of(statements.queue.dequeue, [row[0] for row in rows])
-    transaction.many(statements.forget_reports, rows)
-    transaction.many(statements.forget_signals, [row for row in rows if row not in keep_signals])
-    flows = sorted({row[0] for row in transaction.rows_of(statements.leases.forget, [row[0] for row in rows])})
-    if statements.hold_flows is not None and flows:
-        flows = [row[0] for row in transaction.rows_of(statements.hold_flows, flows)]
-    transaction.rows_of(statements.limits.forget_keys, [row[0] for row in rows])
-    transaction.many(statements.forget_flows, [(content_id,) for content_id in flows])

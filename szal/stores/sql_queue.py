@@ -1,26 +1,23 @@
 """The queue of a store in an SQL database: one table."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
 from szal.stores.database import Database, Rows, Transaction
 from szal.stores.listening import QUEUE, Listener
 from szal.stores.queue import Claim, InQueue, Queue, Submission
 from szal.stores.queue_statements import QueueStatements
-from szal.stores.writes import NewExecution
+from szal.stores.sql_executions import record
 
 __all__ = ["SqlQueue", "in_order"]
 
 
 class SqlQueue(Queue):
-    """A queue in *database*; *record* records new executions in a transaction, and says which are new."""
+    """A queue in *database*."""
 
-    def __init__(
-        self, database: Database, record: Callable[[list[NewExecution], Transaction], Collection[str]]
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._record = record
 
     @property
     def _statements(self) -> QueueStatements:
@@ -38,7 +35,7 @@ class SqlQueue(Queue):
 
     def submit_in(self, submission: Submission, transaction: Transaction) -> bool:
         """Do so in a transaction."""
-        if not self._record([submission.unowned], transaction):
+        if not record(transaction, self._database.statements, [submission.unowned], is_claim=True):
             return False
         transaction.many(self._statements.enqueue, [submission.row()])
         if self._statements.announce is not None:

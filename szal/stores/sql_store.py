@@ -24,7 +24,8 @@ from szal.stores.filters import (
 )
 from szal.stores.kin import Needed
 from szal.stores.ledger import Ledger
-from szal.stores.sql_ledger import SqlLedger, forget
+from szal.stores.sql_executions import forget
+from szal.stores.sql_ledger import SqlLedger
 from szal.stores.statements import Statements
 from szal.stores.writes import Save
 

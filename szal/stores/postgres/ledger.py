@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import ClassVar, TypeAlias
 
 import attrs
@@ -51,7 +50,7 @@ class PostgresLedger(SqlLedger):
 
     @property
     def queue(self) -> PostgresQueue:
-        return PostgresQueue(self._database, partial(self._record, is_claim=True))
+        return PostgresQueue(self._database)
 
     def _apply_shortly(self, writes: Sequence[Write], *, once: bool) -> bool:
         """Carry out few writes by one statement that looks after their leases too, which waits for the network once.

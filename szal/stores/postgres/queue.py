@@ -1,29 +1,21 @@
 """The queue in PostgreSQL, where a claim is one statement."""
 
 import json
-from collections.abc import Callable, Collection
 
 import attrs
 
-from szal.stores.database import Transaction
 from szal.stores.postgres.connection import PostgresConnection, execute
 from szal.stores.postgres.database import PostgresDatabase
 from szal.stores.queue import Claim
 from szal.stores.sql_queue import SqlQueue, in_order
-from szal.stores.writes import NewExecution
 
 __all__ = ["PostgresQueue"]
 
 
 class PostgresQueue(SqlQueue):
-    """The queue in *database*; *record* is as `SqlQueue` has it."""
+    """The queue in *database*."""
 
     _database: PostgresDatabase
-
-    def __init__(
-        self, database: PostgresDatabase, record: Callable[[list[NewExecution], Transaction], Collection[str]]
-    ) -> None:
-        super().__init__(database, record)
 
     def claim(self, wanted: Claim, /) -> list[str]:
         """Do so at once, unless the time of something has come since a claim.
