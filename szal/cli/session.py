@@ -86,7 +86,9 @@ class _StepLogs(logging.Handler):
         return stderr()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record."""
+        """Write the record; of a connection that is replaced szal itself tells, where that matters."""
+        if record.name.startswith("psycopg.pool") and record.levelno < logging.ERROR:
+            return
         with contextlib.suppress(Exception):  # a log line that cannot be written ends nothing
             write(self.stream, f"{record.levelname.lower()}: {clean(self.format(record))}")
 

@@ -27,7 +27,7 @@ from szal.engine.owners import process_of
 from szal.engine.status import ExecutionStatus
 from szal.engine.view import View
 from szal.engine.which import INTERRUPTED, shown_state
-from szal.errors import DecodeError, ExecutionNotFound, StoreError
+from szal.errors import DecodeError, ExecutionNotFound, StoreError, StoreUnavailable
 from szal.expressions.path import Json
 from szal.model.state import StepStatus, WorkflowState
 from szal.stores import Store
@@ -198,24 +198,35 @@ def _looked_at(board: _Board, console: Console) -> RenderableType:
 
 
 def _tell(board: _Board, out: Stream, interval: float, *, once: bool) -> None:
-    """Write a line for each execution that has changed, until Ctrl-C, or once."""
-    pause, told = threading.Event(), dict[str, dict[str, Json]]()
+    """Write a line for each execution that has changed, until Ctrl-C, or once.
+
+    A store that is away is told of once on stderr, and looked at again, unless it is to be looked at *once*.
+    """
+    pause, told, problem = threading.Event(), dict[str, dict[str, Json]](), ""
     try:
         while not out.is_gone:
-            now = {line.status.execution_id: line.as_json() for line in board.lines()}
-            ends = [board.ended(name) for name in told if name not in now]
-            changed = [each for name, each in now.items() if told.get(name) != each]
-            for each in (*(end.as_json() for end in ends if end is not None), *changed):
-                write(out, json.dumps(each, ensure_ascii=False))
-            told = now
+            try:
+                told, problem = _tell_changes(board, out, told), ""
+            except StoreUnavailable as error:
+                if once:
+                    raise
+                if problem != (problem := one_line(str(error))):
+                    write(stderr(), f"szal: {problem}; looking again")
             if once:
                 return
             pause.wait(interval)
     except KeyboardInterrupt:
         return
-    except StoreError as error:
-        write(stderr(), f"szal: {one_line(str(error))}")
-        raise
+
+
+def _tell_changes(board: _Board, out: Stream, told: Mapping[str, dict[str, Json]]) -> dict[str, dict[str, Json]]:
+    """Write what has changed since *told*, or has ended, and return how all of it stands."""
+    now = {line.status.execution_id: line.as_json() for line in board.lines()}
+    ends = [board.ended(name) for name in told if name not in now]
+    changed = [each for name, each in now.items() if told.get(name) != each]
+    for each in (*(end.as_json() for end in ends if end is not None), *changed):
+        write(out, json.dumps(each, ensure_ascii=False))
+    return now
 
 
 def _page(console: Console, lines: Sequence[_Line], counts: Mapping[str, int], room: int) -> RenderableType:

@@ -156,7 +156,8 @@ class EngineBase:
         elif drain is not None:
             active.drain()  # what has begun meanwhile
             if not active.wait_for_others(drain):
-                logger.warning("the engine is closed, and still running: %s", ", ".join(active.ids()))
+                level = logging.WARNING if drain else logging.INFO  # who gives no time expects nothing else
+                logger.log(level, "the engine is closed, and still running: %s", ", ".join(active.ids()))
             elif not active.ids():
                 self._shut_down()  # who ran last does so too: here it is waited for
 

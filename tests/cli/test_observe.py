@@ -12,6 +12,7 @@ from processes import wait_until
 
 from szal import Engine, FlowDef, StepDef, open_store
 from szal.cli import console, follow, top
+from szal.errors import StoreUnavailable
 
 FLOW = FlowDef("load", steps=[StepDef("one"), StepDef("two"), StepDef("three", max_retries=1, retry_delay=0.0)])
 ASKS = FlowDef("asks", steps=[StepDef("one"), StepDef("ask", step_type="wait", config={"signal": "go"})])
@@ -261,6 +262,25 @@ def test_what_szal_run_shares_is_seen_by_others(szal, here, database):
     assert result.exit_code == 0
     assert szal("show", "e1", "--output", "copy", "--json", "--store", database).stdout == '{"done": 3}\n'
     assert szal("run", "sharing:shares", "-i", f"url={database}", "--share-progress").exit_code == 2
+
+
+def test_top_as_json_outlasts_a_store_that_is_away(szal, engine, database, gate, monkeypatch):
+    gate.set()
+    engine.run(ASKS, execution_id="w1")
+    lines, looks = top._Board.lines, iter(("", "away", "away", "", "over"))
+
+    def look(board):
+        match next(looks):
+            case "away":
+                raise StoreUnavailable("szal.db", "database is locked")
+            case "over":
+                raise KeyboardInterrupt
+        return lines(board)
+
+    monkeypatch.setattr(top._Board, "lines", look)
+    result = szal("top", "--json", "--interval", "50ms", "--store", database)
+    assert (result.exit_code, result.stdout.count("\n")) == (0, 1)
+    assert result.stderr == "szal: szal.db: database is locked; looking again\n"
 
 
 def test_top_of_an_empty_store_says_so(szal, engine, database):

@@ -177,7 +177,9 @@ def test_writers_renewals_take_overs_and_prunings_never_wait_for_each_other_in_a
     assert admin.execute(deadlocks).fetchone() == before
 
 
-def test_a_lost_lease_costs_the_rest_of_its_batch_one_transaction_more(postgres: PostgresExecutionStore) -> None:
+def test_a_lost_lease_costs_the_rest_of_its_batch_one_transaction_more_and_is_told_once(
+    postgres: PostgresExecutionStore, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger, batches, started = postgres.ledger, [], threading.Event()
     epochs = {name: begun(ledger, name) for name in ("e0", "e1", "e2")}
     take_over(ledger, "e1", "you", gone)
@@ -197,5 +199,7 @@ def test_a_lost_lease_costs_the_rest_of_its_batch_one_transaction_more(postgres:
         with pytest.raises(WriteFailed):
             sink.flush(30)
     assert lost == [("e1", LeaseLost)] * 100
+    told = "execution e1 was taken over by another process: what this process still does for it is not recorded"
+    assert [record.getMessage() for record in caplog.records if "e1" in record.getMessage()] == [told]
     assert len(batches) <= 4  # what was taken first, and the rest; each as it is, and without what is lost
     assert [len(ledger.read(name).steps) for name in epochs] == [100, 0, 100]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import attrs
 
-from szal.errors import FlushTimeout, WriteFailed
+from szal.errors import FlushTimeout, LeaseLost, WriteFailed
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.stores.writes import Write
@@ -37,11 +37,16 @@ class LostWrites:
     store: str
     on_error: OnError | None
     _untold: deque[_LostWrite] = attrs.field(factory=_memory, init=False)
+    _overtaken: deque[tuple[str, int | None]] = attrs.field(factory=lambda: deque(maxlen=100), init=False)
+    """Leases that are known to be lost: the writer's thread's own."""
 
     def announce(self, write: Write, error: Exception) -> None:
         """Log the loss and hand it to `on_error`; without the lock, which foreign code must not hold."""
-        kind = type(write).__name__.lower()
-        logger.error("lost the %s of execution %s: %s", kind, write.execution_id, error)
+        if not isinstance(error, LeaseLost):
+            logger.error("lost the %s of execution %s: %s", _named(write), write.execution_id, error)
+        elif (lease := (write.execution_id, write.epoch)) not in self._overtaken:  # its other writes are lost with it
+            self._overtaken.append(lease)
+            logger.warning("%s: what this process still does for it is not recorded", error)
         if self.on_error is None:
             return
         try:
@@ -73,6 +78,11 @@ class LostWrites:
     def forget(self) -> None:
         """Forget everything: it was the parent's, before a fork."""
         self._untold = _memory()
+
+
+def _named(write: Write) -> str:
+    kind = type(write).__name__
+    return {"Save": "record", "SaveStep": "outcome of a step", "NewExecution": "beginning"}.get(kind, kind.lower())
 
 
 def without_frames(error: Exception) -> Exception:
