@@ -4,6 +4,8 @@ Steps wired into flows, with branching, retry, time limits, rollback and paralle
 Synchronous and thread-based. The names below are the public ones; ``szal.errors`` has all the exceptions.
 """
 
+import atexit
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -259,6 +261,13 @@ _PLACES = {
     "sse_frame": "szal.events.progress",
     "sse_stream": "szal.engine.stream",
 }
+
+
+@atexit.register
+def _end() -> None:
+    # From here on, and not from the first use: what a program registers after the import may use szal at its end.
+    if events := sys.modules.get(f"{__name__}.process_events"):
+        events.end_process()
 
 
 def __getattr__(name: str) -> Any:

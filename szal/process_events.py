@@ -14,7 +14,6 @@ of enrolling, as what uses another member enrolls after it; the parent gives the
 Enrolling takes no lock. Any thread may, while another one forks, and so may a signal handler or a finalizer.
 """
 
-import atexit
 import functools
 import logging
 import os
@@ -158,7 +157,6 @@ class _Registry:
         self._renewed_in = os.getpid()
 
     def install(self) -> None:
-        atexit.register(self.end)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before, after_in_parent=self._in_parent, after_in_child=self._in_child)
             # Twice: a signal that arrived during the fork comes up on the first line of the first hook after it,
@@ -208,7 +206,7 @@ def enroll(member: Member) -> None:
 
 
 def end_process() -> None:
-    """Do what is done at the end of the process, for one that ends by `os._exit`."""
+    """Do what is done at the end of the process: as `szal` registers with `atexit`, or for one that ends otherwise."""
     _registry.end()
 
 

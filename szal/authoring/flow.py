@@ -204,7 +204,9 @@ class Flow:
         """
         return self._write(step, needs, None)
 
-    def _add(self, name: str, needs: "Needed | Iterable[Needed]", fields: Mapping[str, Any], does: Function) -> None:
+    def _add(
+        self, name: str, needs: "Needed | Iterable[Needed]", fields: Mapping[str, Any], does: Function | None
+    ) -> StepDef:
         said = said_of(self, fields)
         below = [*names_of(self, name, said.below)]
         steps = self._definition.steps
@@ -212,9 +214,10 @@ class Flow:
             own = {step.name: step for step in steps if step.name in below}
             sub_steps = [own[each.name] if isinstance(each, Step) else each for each in fields["sub_steps"]]
             said = attrs.evolve(said, fields={**said.fields, "sub_steps": sub_steps})
-        self._write(StepDef(name, **said.fields), [*listed(needs), *said.needs], does)
+        step = self._write(StepDef(name, **said.fields), [*listed(needs), *said.needs], does)
         if below:
             steps[:] = [step for step in steps if step.name not in below]
+        return step
 
     def _write(self, step: StepDef, needs: "Needed | Iterable[Needed]", does: Function | None) -> StepDef:
         problem = (
@@ -322,8 +325,8 @@ class Flow:
         check_fields(f"step {name!r}", fields, OF_A_STEP - {"step_type", "config"})
         taken: list[Step[..., Any]] = []
         config = {"flow_name": other.name, "inputs": with_templates(self, inputs or {}, taken)}
-        names = [*names_of(self, name, needs), *names_of(self, name, taken)]
-        step = self._write(StepDef(name, step_type="sub_flow", config=config, **fields), names, None)
+        said = {**fields, "step_type": "sub_flow", "config": config}
+        step = self._add(name, [*listed(needs), *taken], said, None)
         if other not in self._sub_flows:
             self._sub_flows.append(other)
         return step

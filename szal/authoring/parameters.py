@@ -1,11 +1,14 @@
 """What a function asks for: its parameters, which are bound by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from inspect import Parameter as Kind
-from typing import Any, Final, get_origin
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import attrs
 
@@ -17,7 +20,15 @@ __all__ = ["NOTHING", "Parameter", "parameters_of"]
 NOTHING: Final = inspect.Parameter.empty
 """The default of a parameter that has none."""
 
-_TYPES: Final = {str: "string", int: "integer", float: "number", bool: "boolean", date: "date", list: "list"}
+_TYPES: Final[Mapping[object, str]] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
+    date: "date",
+    list: "list",
+    dict: "object",
+}
 
 
 @attrs.frozen
@@ -32,10 +43,8 @@ class Parameter:
     @property
     def type(self) -> str | None:
         """The type of inputs that its annotation comes to, if it says one."""
-        origin = get_origin(self.annotation) or self.annotation
-        if isinstance(origin, str):
-            return next((said for type_, said in _TYPES.items() if type_.__name__ == origin), None)
-        return "object" if origin is dict else _TYPES.get(origin) if isinstance(origin, type) else None
+        types = {_type_of(each) for each in _alternatives(self.annotation)}
+        return types.pop() if len(types) == 1 else "number" if types == {"integer", "number"} else None
 
 
 def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, ...]:
@@ -46,7 +55,7 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, .
     """
     check_handler(function, what, None)
     try:
-        signature = inspect.signature(function)
+        signature = _signature_of(function)
     except (TypeError, ValueError):
         raise NotAHandler(what, "does not tell its parameters: wrap it in a function that names them") from None
     fixed = _fixed(function)
@@ -58,6 +67,38 @@ def parameters_of(function: Callable[..., Any], what: str) -> tuple[Parameter, .
         if each.name not in fixed:
             found.append(Parameter(each.name, each.default, each.annotation, each.kind is Kind.KEYWORD_ONLY))
     return tuple(found)
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return its signature; its annotations are read, where they are texts, and stay texts where they cannot be."""
+    signature = inspect.signature(function)
+    if any(isinstance(each.annotation, str) for each in signature.parameters.values()):
+        with suppress(Exception):  # what they name may be there for type checkers only
+            return inspect.signature(function, eval_str=True)
+    return signature
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return what an annotation allows, but for None.
+
+    >>> _alternatives(int | None), _alternatives(Annotated[str, "a name"])
+    ([<class 'int'>], [<class 'str'>])
+    """
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if origin is Union or origin is UnionType:
+        return [each for some in get_args(annotation) if some is not NoneType for each in _alternatives(some)]
+    return [annotation]
+
+
+def _type_of(annotation: Any) -> str | None:
+    if isinstance(annotation, str):
+        return next((said for type_, said in _TYPES.items() if getattr(type_, "__name__", "") == annotation), None)
+    kind = get_origin(annotation) or annotation
+    if isinstance(kind, type) and issubclass(kind, PurePath):
+        return "string"
+    return _TYPES.get(kind) if isinstance(kind, type) else None
 
 
 def _problem_of(parameter: inspect.Parameter) -> str | None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from szal.cli.outputs import last_line, tails
+from szal.cli.place import place_of_failure
 from szal.cli.style import look_of
 from szal.cli.text import brief, clean, elapsed, one_line
 from szal.clock import utc_now
@@ -107,7 +108,7 @@ def note_of(step: StepResult) -> Text:
 
 
 def failure_of(console: Console, step: StepResult) -> list[RenderableType]:
-    """Return the whole error of a step that failed, and what its command printed last, unless the error tells that."""
+    """Return the whole error of a step that failed, and where; and what its command printed last, but for that."""
     if step.error is None or not step.has_failed:
         return []
     sign, colour = look_of(console, step.status)
@@ -116,6 +117,8 @@ def failure_of(console: Console, step: StepResult) -> list[RenderableType]:
         Text.assemble((f"\n{sign} ", colour), (name_of(step), "bold")),
         Text(error, overflow="fold"),
     ]
+    if place := place_of_failure(step):
+        parts.append(Text(f"  at {place}", style=DIM, overflow="fold"))
     for stream, lines in tails(step.output):
         if lines[-1].strip() not in error:
             parts += [Text(f"{stream}:", style=DIM), Text("\n".join(f"  {line}" for line in lines), overflow="fold")]

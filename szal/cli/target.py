@@ -12,7 +12,6 @@ these. What goes on with executions, whose definitions are recorded, takes a `Ha
 
 import importlib
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ import attrs
 
 from szal.authoring.flow import Flow
 from szal.authoring.step import Step
+from szal.cli.place import place_of
 from szal.cli.project import project
 from szal.engine.config import EngineConfig
 from szal.engine.spec import Binding, bind, check_configs
@@ -280,9 +280,5 @@ def _foreign(name: str, doing: str) -> Iterator[None]:
 
 def _place(error: BaseException) -> str:
     """Return where in the user's own files it came from."""
-    if isinstance(error, SyntaxError):
-        return ""  # its text says so
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(("<", str(Path(__file__).parent))) and "importlib" not in frame.filename:
-            return f" ({frame.filename}, line {frame.lineno})"
-    return ""
+    place = None if isinstance(error, SyntaxError) else place_of(error)  # whose text says so
+    return "" if place is None else f" ({place})"

@@ -5,7 +5,7 @@ from typing import Literal
 
 from szal.engine.config import Durability
 from szal.engine.engine import Engine
-from szal.engine.opening import StoreLike, config_of
+from szal.engine.opening import StoreLike, check_settings, config_of
 from szal.expressions.path import Json
 from szal.model.flow import Defined, FlowDef
 from szal.model.results import FlowResult
@@ -46,6 +46,7 @@ def run(
     if handler is not None:
         does = handler
     settings = {"durability": durability, **config}
+    check_settings(settings, inputs_of=flow)
     if store is None:
         engine = Engine(does, config_of(None, settings))
     else:

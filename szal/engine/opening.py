@@ -1,19 +1,22 @@
 """What a program names as its store, as an engine has it: a URL and a path are opened for it, and closed with it."""
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 import attrs
 
 from szal.engine.config import EngineConfig, check_store
 from szal.errors import FlushTimeout, did_you_mean
+from szal.model.flow import definition_of
 
 if TYPE_CHECKING:
+    from szal.model.flow import Defined, FlowDef
     from szal.stores.base import ExecutionStore
     from szal.stores.sink.sink import Sink
     from szal.stores.store import Store
 
-__all__ = ["AsItIs", "Opened", "OwnSink", "StoreLike", "config_of", "opened"]
+__all__ = ["AsItIs", "Opened", "OwnSink", "StoreLike", "check_settings", "config_of", "opened"]
 
 StoreLike: TypeAlias = "str | os.PathLike[str] | AsItIs | ExecutionStore"
 """A URL, the path of an SQLite file, a store, or its sink."""
@@ -96,9 +99,18 @@ def _url_of(store: "str | os.PathLike[str]") -> str:
 
 def config_of(store: "ExecutionStore | None", settings: dict[str, object]) -> EngineConfig:
     """Return a config with these *settings*; raise TypeError for one that there is not."""
+    check_settings(settings)
+    return EngineConfig(execution_store=store, **settings)  # type: ignore[arg-type]
+
+
+def check_settings(settings: Iterable[str], inputs_of: "FlowDef | Defined | None" = None) -> None:
+    """Raise TypeError for a setting that there is not. It may have been meant to be one of the *inputs_of* a flow."""
     for name in settings:
         if name == "execution_store":
             raise TypeError("the store is given once: execution_store does not go with it")
         if name not in _SETTINGS:
-            raise TypeError(f"an engine has no setting {name!r}{did_you_mean(name, _SETTINGS)}")
-    return EngineConfig(execution_store=store, **settings)  # type: ignore[arg-type]
+            hint = did_you_mean(name, _SETTINGS)
+            flow = None if inputs_of is None else definition_of(inputs_of)
+            if flow is not None and (name in flow.inputs or name in (flow.parameters or ())):
+                hint = f": it is an input, and inputs are given as one mapping, as in run({{{name!r}: …}})"
+            raise TypeError(f"an engine has no setting {name!r}{hint}")

@@ -123,7 +123,7 @@ class FlowReader:
                     continue
                 finding = text.removeprefix(f"step {name!r}: ")
                 if finding.startswith(("condition: ", "config: ", "foreach", "until")) or not (
-                    name in faulty or (faulty and finding.endswith("cannot have run before it"))
+                    name in faulty or (faulty and "which cannot have run before it" in finding)
                 ):
                     self._steps[name].problem(text, key=_key_of(finding))
 

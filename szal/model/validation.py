@@ -285,10 +285,20 @@ class _Analyser:
                 else:
                     questions.setdefault((place, source), what)
         impossible = self._impossible(questions)
+        may_wait = self._may_wait(impossible)
         for place, source in impossible:
             what, name = questions[place, source], found.steps[source].name
-            self._problem(found.steps[place], f"{what} refers to step {name!r}, which cannot have run before it")
+            hint = f": add {name!r} to what it needs" if (place, source) in may_wait else ""
+            self._problem(found.steps[place], f"{what} refers to step {name!r}, which cannot have run before it{hint}")
         self._races({*impossible})
+
+    def _may_wait(self, pairs: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Return those of the *pairs* whose first step could need the second."""
+        found = self.found
+        if found.mode is not FlowMode.DAG:
+            return set()
+        turned = [(source, place) for place, source in pairs if source != place and source not in found.finals]
+        return {(place, source) for source, place in graph.not_ancestors(found.before, found.order, turned)}
 
     def _races(self, impossible: set[tuple[int, int]]) -> None:
         """Note each condition of a step that may run early which names a step that need not have ended by then."""

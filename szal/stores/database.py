@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeAlias, TypeVar
 from szal.stores.listening import ChangeListener, Listener
 from szal.stores.statements import Statements
 
-__all__ = ["SPLIT", "Database", "Guest", "Held", "Keeper", "Row", "Rows", "Transaction"]
+__all__ = ["SPLIT", "Database", "Guest", "Held", "Keeper", "Row", "Rows", "Transaction", "no_connection"]
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]
@@ -17,6 +17,21 @@ SPLIT: Final = (
     " step. Do that after the block"
 )
 """What is wrong with a transaction of the application's that is another one than before."""
+
+_DRIVERS_OWN: Final = {
+    "django": ": szal.contrib.django has a transaction and a submit that take Django's",
+    "sqlalchemy": ": give the driver's own, as session.connection().connection.driver_connection",
+}
+"""What to give instead of a library's own connection."""
+
+
+def no_connection(wanted: str, given: object) -> TypeError:
+    """Return the error for what is *given* as a connection, and is not what the store has."""
+    kind = type(given)
+    hint = _DRIVERS_OWN.get(kind.__module__.partition(".")[0], "")
+    return TypeError(
+        f"connection= takes a {wanted}, as the store has, not a {kind.__module__}.{kind.__qualname__}{hint}"
+    )
 
 
 class Transaction(Protocol):

@@ -126,6 +126,19 @@ def test_an_input_that_is_a_step_is_its_output_and_comes_first(table):
     assert etl.run()["table"].output["extract"]["rows"] == [{"d": 1}, {"d": 1}]
 
 
+def test_the_fields_of_a_sub_flow_take_steps_as_those_of_other_steps_do(table):
+    etl = Flow("etl")
+    first = etl.step(lambda: "d", name="first")
+    etl.sub_flow("table", table, inputs={"day": "d"}, depends_on=[first])
+    assert etl.definition.steps[1].depends_on == (etl.definition.steps[0].id,)
+    etl.sub_flow("each", table, inputs={"day": "d"}, foreach=first)
+    with pytest.raises(InvalidFlow) as caught:
+        etl.run()
+    assert caught.value.problems == (
+        "step 'each': foreach with step type 'sub_flow': only what a handler does runs over a list",
+    )
+
+
 def test_sub_flows_of_sub_flows_are_found_and_each_has_its_functions(table):
     middle, top = Flow("middle"), Flow("top")
     middle.sub_flow("table", table, inputs={"day": "{{inputs.day}}"})

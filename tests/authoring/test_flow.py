@@ -5,6 +5,8 @@ import pickle
 import textwrap
 import threading
 from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Optional, Union  # noqa: F401 (a text names it)
 
 import attrs
 import pytest
@@ -25,6 +27,7 @@ from szal import (
     TriggerMode,
     WorkflowState,
 )
+from szal.authoring.parameters import parameters_of
 
 module_flow = Flow("module")
 
@@ -208,6 +211,46 @@ def test_a_missing_input_may_have_been_meant_to_be_a_step(flow):
 
     with pytest.raises(InvalidInputs, match=r"input 'biuld' is required.*did you mean the step 'build'\?"):
         flow.run()
+
+
+def test_an_input_that_is_given_as_a_keyword_is_told_how_to_give_it(flow):
+    flow.step(lambda revision: revision, name="build")
+    as_mapping = r"no setting 'revision': it is an input, and inputs .* as in run\(\{'revision': …\}\)"
+    for run in (flow.run, functools.partial(szal.run, flow)):
+        with pytest.raises(TypeError, match=as_mapping):
+            run(revision=7)
+    with pytest.raises(TypeError, match="no setting 'durabilty'; did you mean 'durability'"):
+        flow.run({"revision": 7}, durabilty="step")
+    declared = FlowDef("declared", inputs={"revision": 7}, steps=[StepDef("build")])
+    with pytest.raises(TypeError, match=as_mapping):
+        szal.run(declared, handler=lambda ctx: None, revision=8)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "read_as"),
+    [
+        (int, "integer"),
+        (int | None, "integer"),
+        (Union[None, str], "string"),  # noqa: UP007 (as many programs write it)
+        ("int | None", "integer"),
+        ("Optional[bool]", "boolean"),
+        (Annotated[float | None, "euros"], "number"),
+        (int | float, "number"),
+        (int | str, None),
+        (list[str] | None, "list"),
+        (dict[str, int], "object"),
+        (Path, "string"),
+        ("datetime.date", None),  # there is no datetime here but in the name of a class: it stays a text
+        ("OnlyForTypeCheckers", None),
+        (None, None),
+    ],
+)
+def test_what_an_annotation_says_of_an_input(annotation, read_as):
+    def step(given): ...
+
+    step.__annotations__["given"] = annotation
+    (parameter,) = parameters_of(step, "a step")
+    assert parameter.type == read_as
 
 
 def test_an_input_that_one_step_has_a_default_for_is_required_where_another_has_none(flow):

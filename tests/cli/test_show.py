@@ -1,16 +1,19 @@
 """Executions as tables, for people."""
 
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from szal import ExecutionRecord, FlowDef, FlowResult, StepDef, StepResult, StepStatus, WorkflowState
+from szal import ExecutionRecord, Flow, FlowDef, FlowResult, StepDef, StepResult, StepStatus, WorkflowState
 from szal.cli.advice import Advice
 from szal.cli.closing import closing
 from szal.cli.listing import executions
+from szal.cli.place import place_of
 from szal.cli.show import full_record
 from szal.engine.status import ExecutionStatus, Wait
 from szal.model.json import AttemptEnd, Checkpoint
@@ -145,6 +148,42 @@ def test_closing_shows_the_last_line_of_a_shell_step_and_why_others_did_not_comp
     assert line(text, "notify").endswith("prior step failed")
     assert line(text, "✗ test  ").endswith("ValueError: one two")
     assert text.rstrip().endswith("execution order-42")
+
+
+def test_closing_says_in_which_line_of_the_users_own_a_function_raised():
+    flow = Flow("broken")
+    here = lines_of(lambda: json.loads("{"))  # raised in a library
+    flow.step(here.function, name="own")
+    flow.step(here.function, name="again", max_retries=1, retry_delay=0)
+    flow.step(lambda item: here.function(), name="each", foreach=[1, 2])
+    flow.add_step(StepDef("command", step_type="shell", config={"run": "exit 3"}))
+    flow_steps = [step.name for step in flow.definition.steps]
+    text = drawn(closing, flow.run(), recorded=False, width=200)
+    own, again, each, command = (text.rpartition(f"✗ {step}\n")[2].partition("✗ ")[0] for step in flow_steps)
+    for failure in (own, again, each):
+        assert f"\n  at {here.place}\n" in failure
+    assert "\n  at " not in command
+
+
+def lines_of(function):
+    code = function.__code__
+    return SimpleNamespace(function=function, place=f"{code.co_filename}, line {code.co_firstlineno}")
+
+
+def test_what_was_raised_from_another_error_is_placed_where_it_was_raised():
+    def wrapped():
+        try:
+            raise KeyError("a")
+        except KeyError as error:
+            raise ValueError("b") from error
+
+    with pytest.raises(ValueError, match="b") as caught:
+        wrapped()
+    assert place_of(caught.value) == f"{__file__}, line {wrapped.__code__.co_firstlineno + 4}"
+    assert place_of(ValueError()) is None
+    circle = ValueError()
+    circle.__cause__ = circle
+    assert place_of(circle) is None
 
 
 def test_closing_says_what_is_not_rolled_back(record):

@@ -1032,6 +1032,18 @@ class TestTheApplicationsOwn:
         with closing(others), new_engine(pay) as engine:
             assert engine.run(flow())["pay"].error.startswith("TypeError: connection= takes a ")
 
+    def test_where_a_librarys_connection_is_given_it_is_told_what_to_give(self, bank, new_engine):
+        def pay(ctx):
+            with Session(create_engine("sqlite://")) as session, ctx.transaction(connection=session):
+                pass
+
+        with new_engine(pay) as engine:
+            error = engine.run(flow())["pay"].error
+        assert error.endswith(
+            "not a sqlalchemy.orm.session.Session: "
+            "give the driver's own, as session.connection().connection.driver_connection"
+        )
+
     @pytest.mark.parametrize("changes_more", [False, True])
     def test_committed_within_the_block_is_told(self, bank, new_engine, mine, changes_more):
         def pay(ctx):

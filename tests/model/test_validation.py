@@ -312,6 +312,19 @@ def test_a_condition_refers_to_steps_that_run_before_its_own(where):
     only_problem(flow, "'other'" if where == "itself" else "'step'", "other", "condition")
 
 
+def test_who_refers_to_a_step_beside_it_is_told_to_need_that():
+    other, step = StepDef("other"), referring("step")
+    to_do = "refers to step 'other', which cannot have run before it: add 'other' to what it needs"
+    only_problem(dag(other, step), "'step'", to_do)
+    between = StepDef("between", depends_on=step)
+    for flow in (  # where it would be a circle, or other than finally steps would need one
+        dag(step, between, StepDef("other", depends_on=between)),
+        dag(StepDef("other", finally_=True), step),
+        dag(referring("other")),
+    ):
+        assert not any("what it needs" in problem for problem in problems(flow))
+
+
 def test_in_a_sequence_what_stands_before_has_run():
     assert problems(FlowDef("f", steps=[StepDef("other"), StepDef("x"), referring("step")])) == []
     only_problem(FlowDef("f", steps=[referring("step"), StepDef("other")]), "'step'", "other")

@@ -54,14 +54,14 @@ def test_handlers_use_multiprocessing_and_flows_run_in_its_children(method, kind
 
 
 LOGGING = """
-import logging.config, szal
-{configure}
+import szal
 flow = szal.Flow("night")
 @flow.step(timeout=0.01)
 def hangs(ctx):
     ctx.sleep(5)
     import time
     time.sleep(0.05)
+{configure}
 flow.run()
 """
 
@@ -88,6 +88,7 @@ def last(name):
         print(name, type(error).__name__)
 atexit.register(last, "before szal")
 import szal
+atexit.register(last, "after the import")
 flow = szal.Flow("last")
 @flow.step
 def a(n): return n
@@ -96,7 +97,7 @@ def b(n): return n
 @flow.step
 def both(a, b): return a + b
 engine = szal.Engine.open(sys.argv[1], flow)
-atexit.register(last, "after szal")
+atexit.register(last, "after the engine")
 print("main", engine.run(flow, {"n": 5}).outputs["both"])
 """
 
@@ -104,7 +105,8 @@ print("main", engine.run(flow, {"n": 5}).outputs["both"])
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"] if FULL else ["sqlite"])
 def test_a_flow_may_run_at_exit_where_that_was_registered_after_szal(kind, request, tmp_path):
     url = {"memory": "memory:", "sqlite": "sqlite:///szal.db"}.get(kind) or request.getfixturevalue("postgres_url")
-    assert program(AT_EXIT, url, cwd=tmp_path).splitlines() == ["main 10", "after szal 2", "before szal StoreClosed"]
+    told = ["main 10", "after the engine 2", "after the import 2", "before szal StoreClosed"]
+    assert program(AT_EXIT, url, cwd=tmp_path).splitlines() == told
 
 
 TYPED = """

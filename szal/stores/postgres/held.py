@@ -9,7 +9,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from szal.errors import SzalError, TransactionFailed
-from szal.stores.database import SPLIT, Database, Guest, Held, Transaction
+from szal.stores.database import SPLIT, Database, Guest, Held, Transaction, no_connection
 from szal.stores.postgres.connection import ENDED, ORDERLY, PostgresConnection, execute, pipeline
 from szal.stores.postgres.marks import Mark, Marks
 from szal.stores.postgres.sqlstate import translated
@@ -156,8 +156,7 @@ class PostgresGuest(Guest):
         self, store: str, connection: object, statements: PostgresStatements, is_under_way: Callable[[str], bool]
     ) -> None:
         if not isinstance(connection, psycopg.Connection):
-            kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-            raise TypeError(f"connection= takes a psycopg.Connection (psycopg 3), as the store has, not a {kind}")
+            raise no_connection("psycopg.Connection (psycopg 3)", connection)
         self._store = store
         self._connection: psycopg.Connection[Any] = connection
         self._said = statements

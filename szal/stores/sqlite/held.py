@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from szal.errors import StoreError, TransactionFailed
-from szal.stores.database import SPLIT, Database, Guest, Held, Transaction
+from szal.stores.database import SPLIT, Database, Guest, Held, Transaction, no_connection
 from szal.stores.sqlite.connection import as_it_comes, wrap
 from szal.stores.sqlite.handlers_connection import HandlersConnection
 from szal.stores.sqlite.transaction import SqliteTransaction
@@ -69,8 +69,7 @@ class SqliteGuest(Guest):
 
     def __init__(self, connection: object, database: Database) -> None:
         if not isinstance(connection, sqlite3.Connection):
-            kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-            raise TypeError(f"connection= takes a sqlite3.Connection, as the store has, not a {kind}")
+            raise no_connection("sqlite3.Connection", connection)
         self._connection = connection
         self._database = database
         self._changes: int | None = None
