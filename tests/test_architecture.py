@@ -307,6 +307,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "rollback": "undoing a run",
         "so_far": "how the steps of a run stand that have not ended",
         "under_way": "the steps that have begun and not ended, as others are told of them",
+        "binding": "what does and undoes each step of a plan",
         "spec": "what is to be run",
         "recording": "the three ways to record",
         "lineage": "which executions are whose sub-flows",

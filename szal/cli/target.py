@@ -23,8 +23,8 @@ from szal.authoring.flow import Flow
 from szal.authoring.step import Step
 from szal.cli.place import place_of
 from szal.cli.project import project
+from szal.engine.binding import Binding, bind, check_configs
 from szal.engine.config import EngineConfig
-from szal.engine.spec import Binding, bind, check_configs
 from szal.engine.sub_flows import is_found
 from szal.errors import HandlerNotFound, InvalidFlow, SzalError, describe
 from szal.model.catalogue import InMemoryStorage

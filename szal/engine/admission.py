@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from szal.engine.active import ActiveRuns
+from szal.engine.binding import bind, check_configs, unbound
 from szal.engine.config import EngineConfig
 from szal.engine.directory import first_directory
 from szal.engine.leased_store import LeasedStore
 from szal.engine.secrets import Hidden, had_later, hide, told_masked
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, check_configs, compiled, given_inputs, unbound
+from szal.engine.spec import ExecutionSpec, IdFrom, compiled, given_inputs
 from szal.errors import ExecutionNotFound, FlushTimeout, InvalidInputs, SzalError
 from szal.expressions.path import Json
 from szal.model.bounds import ANYTHING, Bounds

@@ -8,6 +8,7 @@ import attrs
 
 from szal.count import Count
 from szal.engine.active import ActiveRuns
+from szal.engine.binding import bind
 from szal.engine.config import EngineConfig
 from szal.engine.deciding import Resolution, nothing_to_decide, resolve, undecided
 from szal.engine.directory import check_directory, moved
@@ -20,7 +21,7 @@ from szal.engine.pausing import pause_left
 from szal.engine.reopening import check_failed, reopened
 from szal.engine.rerun import Rerun, spec_of
 from szal.engine.secrets import check_showable, secrets_of
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, recorded_flow, stored_flow
+from szal.engine.spec import ExecutionSpec, IdFrom, recorded_flow, stored_flow
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from szal.engine.binding import bind
 from szal.engine.config import EngineConfig
 from szal.engine.correction import Correction, inputs_given_to
 from szal.engine.deciding import rows_of, steps_left_open, undecided
@@ -14,7 +15,7 @@ from szal.engine.kept_rows import given_rows, kept_rows, with_descendants
 from szal.engine.lineage import root_of
 from szal.engine.part import Part
 from szal.engine.secrets import Hidden, check_showable, hide, secrets_of, with_secrets
-from szal.engine.spec import ExecutionSpec, IdFrom, bind, compiled, stored_flow
+from szal.engine.spec import ExecutionSpec, IdFrom, compiled, stored_flow
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.concurrency import key_of

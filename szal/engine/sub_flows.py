@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from szal.engine.binding import Binding, bind, check_configs, undo_handler
 from szal.engine.config import EngineConfig
 from szal.engine.directory import moved
 from szal.engine.leased_store import LeasedStore
@@ -20,17 +21,7 @@ from szal.engine.lineage import (
 )
 from szal.engine.rollback import may_be_undone
 from szal.engine.secrets import Hidden, hide
-from szal.engine.spec import (
-    Binding,
-    ExecutionSpec,
-    bind,
-    check_configs,
-    compiled,
-    given_inputs,
-    recorded_flow,
-    stored_flow,
-    undo_handler,
-)
+from szal.engine.spec import ExecutionSpec, compiled, given_inputs, recorded_flow, stored_flow
 from szal.errors import (
     ExecutionNotFound,
     HandlerNotFound,
