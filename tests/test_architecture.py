@@ -308,6 +308,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "so_far": "how the steps of a run stand that have not ended",
         "under_way": "the steps that have begun and not ended, as others are told of them",
         "binding": "what does and undoes each step of a plan",
+        "recorded_flows": "the flows that executions were begun with, as stores have them",
         "spec": "what is to be run",
         "recording": "the three ways to record",
         "lineage": "which executions are whose sub-flows",

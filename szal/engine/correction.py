@@ -7,7 +7,7 @@ import attrs
 
 from szal.engine.config import EngineConfig
 from szal.engine.lineage import Reading, family_key, last_sub_flow
-from szal.engine.spec import stored_flow
+from szal.engine.recorded_flows import stored_flow
 from szal.expressions.path import Json
 from szal.model.definition import changed_steps, differences
 from szal.model.flow import FlowDef

@@ -6,7 +6,7 @@ import attrs
 
 from szal.engine.journal import NOBODY, Journal
 from szal.engine.leased_store import LeasedStore
-from szal.engine.spec import recorded_flow
+from szal.engine.recorded_flows import recorded_flow
 from szal.expressions.path import Json
 from szal.model.json import Checkpoint, decode_checkpoint
 from szal.model.key import item_in

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
+from szal.engine.recorded_flows import recorded_flow
 from szal.engine.rollback import in_texts
-from szal.engine.spec import recorded_flow
 from szal.errors import DecodeError, ExecutionNotFound
 from szal.model.json import decode_checkpoint
 from szal.model.key import key_of

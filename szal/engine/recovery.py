@@ -18,10 +18,11 @@ from szal.engine.leases import Heartbeat
 from szal.engine.lineage import family_key, is_child_id, root_of, standing_sub_flow
 from szal.engine.owners import owner_name
 from szal.engine.pausing import pause_left
+from szal.engine.recorded_flows import recorded_flow, stored_flow
 from szal.engine.reopening import check_failed, reopened
 from szal.engine.rerun import Rerun, spec_of
 from szal.engine.secrets import check_showable, secrets_of
-from szal.engine.spec import ExecutionSpec, IdFrom, recorded_flow, stored_flow
+from szal.engine.spec import ExecutionSpec, IdFrom
 from szal.engine.sub_flows import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (

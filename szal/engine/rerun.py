@@ -14,8 +14,9 @@ from szal.engine.interrupted import check_not_run
 from szal.engine.kept_rows import given_rows, kept_rows, with_descendants
 from szal.engine.lineage import root_of
 from szal.engine.part import Part
+from szal.engine.recorded_flows import stored_flow
 from szal.engine.secrets import Hidden, check_showable, hide, secrets_of, with_secrets
-from szal.engine.spec import ExecutionSpec, IdFrom, compiled, stored_flow
+from szal.engine.spec import ExecutionSpec, IdFrom, compiled
 from szal.expressions.path import Json
 from szal.logs import SafeLogger
 from szal.model.concurrency import key_of

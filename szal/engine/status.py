@@ -9,8 +9,8 @@ import attrs
 
 from szal.engine.inspection import nobody_runs
 from szal.engine.lineage import family_key, sub_flows_of
+from szal.engine.recorded_flows import recorded_flow
 from szal.engine.rows_of_items import items_in_rows, next_polls
-from szal.engine.spec import recorded_flow
 from szal.errors import DecodeError
 from szal.expressions.path import Json
 from szal.model.flow import FlowDef

@@ -19,9 +19,10 @@ from szal.engine.lineage import (
     sub_flows_of,
     was_overtaken,
 )
+from szal.engine.recorded_flows import recorded_flow, stored_flow
 from szal.engine.rollback import may_be_undone
 from szal.engine.secrets import Hidden, hide
-from szal.engine.spec import ExecutionSpec, compiled, given_inputs, recorded_flow, stored_flow
+from szal.engine.spec import ExecutionSpec, compiled, given_inputs
 from szal.errors import (
     ExecutionNotFound,
     HandlerNotFound,

@@ -6,9 +6,9 @@ import attrs
 
 from szal.engine.inspection import nobody_runs
 from szal.engine.owners import is_gone
+from szal.engine.recorded_flows import recorded_flow
 from szal.engine.rows_of_items import items_in_rows, with_items
 from szal.engine.sharing import report_of
-from szal.engine.spec import recorded_flow
 from szal.engine.status import ExecutionStatus, is_left_by_a_person, waits_of, with_queued
 from szal.engine.under_way import StepUnderWay, as_running, read_under_way, read_waiting
 from szal.errors import ExecutionNotFound

@@ -13,7 +13,7 @@ from szal.collector import without_collector
 from szal.contrib.web.source import store_of
 from szal.engine.engine import Engine
 from szal.engine.lineage import child_id, family_key, is_child_id
-from szal.engine.spec import recorded_flow
+from szal.engine.recorded_flows import recorded_flow
 from szal.engine.status import ExecutionStatus, Wait
 from szal.engine.view import status_of
 from szal.engine.which import shown_state

@@ -11,7 +11,7 @@ from szal.collector import without_collector
 from szal.contrib.web.listing import LATEST, Line, lines_of
 from szal.contrib.web.statistics import Rates, percentile, seconds_of
 from szal.engine.inspection import holdings
-from szal.engine.spec import recorded_flow
+from szal.engine.recorded_flows import recorded_flow
 from szal.engine.status import interrupted_among
 from szal.errors import DecodeError, ExecutionNotFound
 from szal.model.definition import differences

@@ -7,7 +7,7 @@ import attrs
 
 from szal.contrib.web.asked import cursor_of
 from szal.engine.lineage import is_child_id
-from szal.engine.spec import recorded_flow
+from szal.engine.recorded_flows import recorded_flow
 from szal.engine.status import Wait, waits_of
 from szal.errors import DecodeError, ExecutionNotFound
 from szal.model.results import ExecutionRecord

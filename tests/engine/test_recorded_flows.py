@@ -1,7 +1,7 @@
-"""What is to be run, as it is read from a store."""
+"""Flows as they are read from a store."""
 
 from szal import FlowDef, StepDef
-from szal.engine.spec import recorded_flow
+from szal.engine.recorded_flows import recorded_flow
 from szal.model.json import encode_flow
 from szal.scheduler.plan import Plan
 
