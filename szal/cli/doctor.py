@@ -34,6 +34,7 @@ __all__ = ["doctor"]
 
 _FAR: Final = 5.0  # seconds between two clocks that are worth a word
 _SOME: Final = 5
+_OVERDUE: Final = 60.0  # seconds
 
 
 class Grade(Enum):
@@ -156,6 +157,7 @@ def _of_executions(store: Store, targets: Sequence[tuple[str, Target]], advice: 
         def advice_for(flow: str) -> Advice:
             return attrs.evolve(advice, target=named.get(flow))
 
+        yield from _of_schedules(store, bare, advice)
         try:
             groups, lives = unfinished(store, lambda flow: does.get(flow, bare), advice_for)
         except StoreError as error:
@@ -165,6 +167,30 @@ def _of_executions(store: Store, targets: Sequence[tuple[str, Target]], advice: 
     if not groups:
         yield Finding(what="executions", grade=Grade.GOOD, text="no execution is unfinished", count=0)
     yield from map(_of_group, groups)
+
+
+def _of_schedules(store: Store, engine: Engine, advice: Advice) -> Iterator[Finding]:
+    """Yield that schedules are overdue: whoever works begins what is due within a second or two.
+
+    One with overlap="queue" may wait for its last execution.
+    """
+    try:
+        now = store_time(store)
+        due = [(now - each.next_at.timestamp(), each) for each in engine.schedules() if each.next_at is not None]
+    except StoreError as error:
+        yield Finding(what="schedules", grade=Grade.WRONG, text=one_line(str(error)))
+        return
+    late = {each.name: seconds for seconds, each in due if seconds > _OVERDUE and each.overlap != "queue"}
+    if late:
+        worker = advice.worker("default")
+        yield Finding(
+            what="schedules",
+            grade=Grade.WRONG,
+            text=f"{len(late)} schedule{'s' * (len(late) != 1)} overdue: no worker begins what is due",
+            do=f"{worker} (or, in the program: engine.work); of one that is at work see the log",
+            count=len(late),
+            details=tuple(f"{one_line(name)}, for {elapsed(seconds)}" for name, seconds in late.items()),
+        )
 
 
 def _of_leases(lives: Lives) -> Finding:

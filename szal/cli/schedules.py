@@ -47,11 +47,11 @@ def schedules(*, store: str | None, as_json: bool) -> None:
         write(out, json.dumps(told, ensure_ascii=False))
     elif found:
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-        for name in ("schedule", "flow", "cron", "time zone", "next", "last"):
+        for name in ("schedule", "flow", "queue", "cron", "time zone", "next", "last"):
             table.add_column(name, overflow="fold", header_style=DIM)
         for each in found:
             due = "" if each.next_at is None else moment(each.next_at)
-            words = (each.name, each.flow_name, each.cron, each.timezone, due, each.last_id or "")
+            words = (each.name, each.flow_name, each.queue, each.cron, each.timezone, due, each.last_id or "")
             table.add_row(*(Text(one_line(word)) for word in words))
         console_for(out).print(table)
     else:

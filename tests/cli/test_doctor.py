@@ -10,6 +10,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 
+import attrs
 import pytest
 
 from szal import Engine, EngineConfig, ExecutionRecord, SqliteExecutionStore, StepDef, WorkflowState, open_store
@@ -207,6 +208,23 @@ class TestWhatIsUnfinished:
         assert (queued["execution_ids"], queued["details"]) == (["a"], ["dies, in the queue 'slow' (1)"])
         assert "szal worker clinic:dies --queue slow --store" in queued["do"]
         assert (later["execution_ids"], later["details"]) == (["b"], ["dies, in the queue 'default' (1)"])
+
+    @on_both_databases
+    def test_schedules_that_nobody_begins(self, szal, url, clinic):
+        with open_store(url) as store, Engine([], EngineConfig(execution_store=store)) as engine:
+            for name in ("nightly", "patient", "later"):
+                overlap = "queue" if name == "patient" else "allow"
+                engine.schedule(clinic.dies[0], "0 2 * * *", name=name, overlap=overlap)
+            assert szal("doctor").exit_code == 0
+            schedules = store.ledger.schedules
+            for row in schedules.all():
+                if row.name != "later":
+                    schedules.put(attrs.evolve(row, data=f"{row.data} ", next_at=0.0))
+        result = szal("doctor", "--json")
+        assert result.exit_code == 1
+        late = found(result)["schedules"]
+        assert (late["count"], late["text"]) == (1, "1 schedule overdue: no worker begins what is due")
+        assert late["details"][0].startswith("nightly, for ")
 
     def test_what_was_submitted_and_no_program_here_can_do(self, szal, url, clinic):
         with open_store(url) as store, Engine([], EngineConfig(execution_store=store)) as engine:
