@@ -37,6 +37,8 @@ def _capacity_of(_ctx: click.Context, _param: click.Parameter, text: str | None)
 def capacity(*, name: str | None, number: int | None, store: str | None, as_json: bool) -> None:
     """Show how much there is of what steps share in all engines of a store, how much is used, and how many wait.
 
+    Of each engine as many are counted as could have it at a time: more may wait in it (szal top).
+
     With NAME and NUMBER, set it first (store.set_capacity); "none" removes it, so that each engine has what it says
     itself. Engines that run see it within five seconds. What is in use stays so.
     """

@@ -51,7 +51,7 @@ class ResourceUse:
     capacity: int
     used: int = 0
     waiting: int = 0
-    """How many steps wait for some of it."""
+    """How many steps stand in line for it. An engine has as many there as could have it at a time; more wait in it."""
 
 
 @attrs.frozen
