@@ -25,7 +25,7 @@ from szal.cli.place import place_of
 from szal.cli.project import project
 from szal.engine.binding import Binding, bind, check_configs
 from szal.engine.config import EngineConfig
-from szal.engine.sub_flows import is_found
+from szal.engine.sub_flow_lookup import is_found
 from szal.errors import HandlerNotFound, InvalidFlow, SzalError, describe
 from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef

@@ -23,7 +23,7 @@ from szal.engine.reopening import check_failed, reopened
 from szal.engine.rerun import Rerun, spec_of
 from szal.engine.secrets import check_showable, secrets_of
 from szal.engine.spec import ExecutionSpec, IdFrom
-from szal.engine.sub_flows import is_found
+from szal.engine.sub_flow_lookup import is_found
 from szal.engine.waiting import new_signal_id
 from szal.errors import (
     DefinitionMismatch,

@@ -1,6 +1,6 @@
 """Sub-flows: the executions that sub_flow steps stand for."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,24 +23,20 @@ from szal.engine.recorded_flows import recorded_flow, stored_flow
 from szal.engine.rollback import may_be_undone
 from szal.engine.secrets import Hidden, hide
 from szal.engine.spec import ExecutionSpec, compiled, given_inputs
+from szal.engine.sub_flow_lookup import sub_flow_called
 from szal.errors import (
     ExecutionNotFound,
     HandlerNotFound,
     InvalidFlow,
     InvalidInputs,
     SubFlowError,
-    SzalError,
-    describe,
 )
 from szal.expressions.path import Json
-from szal.interruption import is_interruption
-from szal.model.catalogue import WorkflowStorage
 from szal.model.config import faults_in
 from szal.model.flow import FlowDef
 from szal.model.results import ExecutionRecord, FlowResult, StepResult
 from szal.model.state import StepStatus, WorkflowState
 from szal.model.step import StepDef
-from szal.raised import is_a, name_of
 from szal.scheduler.call import Call
 from szal.scheduler.plan import Node, Plan
 from szal.scheduler.run import Run
@@ -50,32 +46,7 @@ if TYPE_CHECKING:
     from szal.stores.ledger import Snapshot
     from szal.stores.writes import StepRows
 
-__all__ = ["Completed", "Ended", "SubFlowLimit", "SubFlows", "is_found", "sub_flow_failed"]
-
-
-def _looked_up(storage: WorkflowStorage, name: str) -> object:
-    """Return what *storage* has by that name. What it raises means nothing to the engine: it is foreign code."""
-    try:
-        return storage.get_by_name(name)
-    except BaseException as error:
-        if is_interruption(error) or not is_a(error, SzalError):
-            raise
-        raise LookupError(f"the storage of sub-flows failed: {describe(error)}") from error
-
-
-class SubFlowLimit(SubFlowError):
-    """A sub-flow too many for its run: one that contains itself, mostly. Ends all of the run."""
-
-
-def is_found(step: StepDef, brought: Collection[str], storage: WorkflowStorage | None) -> bool:
-    """Whether a sub_flow step is to run one of the flows that are *brought*, by name, or that *storage* has.
-
-    Only as far as its config says now what it is to run.
-    """
-    name = step.config.get("flow_name") if isinstance(step.config, Mapping) else None
-    if not isinstance(name, str) or "{{" in name:
-        return True
-    return name in brought or (storage is not None and storage.get_by_name(name) is not None)
+__all__ = ["Completed", "Ended", "SubFlows", "is_masked_in", "sub_flow_failed"]
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -166,7 +137,11 @@ class SubFlows:
         if isinstance(earlier, Ended):
             return earlier
         stored = known or earlier
-        flow = self._find(config["flow_name"]) if stored is None else self._stored_flow(stored)
+        flow = (
+            sub_flow_called(config["flow_name"], self._parent, self._config)
+            if stored is None
+            else self._stored_flow(stored)
+        )
         flow, plan, binding = self._compiled(flow, is_new=stored is None)
         given = self._given(flow, plan, inputs, None if known is None else known.record)
         record = ExecutionRecord(
@@ -286,27 +261,6 @@ class SubFlows:
         snapshot = self._leased.take_over(spec.record.execution_id, under=self._parent.lease)
         record = moved(snapshot.record, self._parent.record.cwd)
         return attrs.evolve(spec, epoch=snapshot.epoch, snapshot=snapshot, record=record)
-
-    def _find(self, name: str) -> FlowDef:
-        storage = self._config.storage
-        flow: object = self._parent.sub_flow(name)
-        if flow is None and storage is not None:
-            flow = _looked_up(storage, name)
-        if hasattr(type(flow), "definition"):
-            flow = flow.definition  # type: ignore[attr-defined]
-        if flow is None:
-            raise SubFlowError(f"sub-flow {name!r} not found in storage")
-        if not isinstance(flow, FlowDef):
-            kind = name_of(type(flow))
-            raise SubFlowError(f"what the storage has as sub-flow {name!r} is no FlowDef, but a {kind}")
-        if flow.concurrency_key is not None:
-            raise SubFlowError(f"sub-flow {name!r} has a concurrency_key, and runs within another: give that the key")
-        depth, many = self._config.max_depth, self._config.max_sub_flows
-        if self._parent.depth >= depth:
-            raise SubFlowLimit(f"sub-flow {name!r} is nested more than {depth} deep (max_depth)")
-        if not self._parent.top.sub_flows.take(many):
-            raise SubFlowLimit(f"sub-flow {name!r} is one too many: the run has had {many} (max_sub_flows)")
-        return flow
 
     def under_way(self, node: Node) -> int:
         """Return the attempt whose sub-flow has begun and not ended, or completed, as the store has it; 0: none."""
