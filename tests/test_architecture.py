@@ -321,6 +321,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "sharing": "what steps under way report, kept for whoever looks",
         "view": "an execution as its store has it, read as far as it has changed",
         "sub_flow_lookup": "which flow a sub_flow step is to run",
+        "sub_flow_end": "how the sub-flow of a step has ended",
         "sub_flows": "the executions that sub_flow steps stand for",
         "launching": "beginning what the engine does itself",
         "restored_items": "putting back what a store has of items",

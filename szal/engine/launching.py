@@ -6,8 +6,9 @@ from typing import Any, Generic, Protocol, TypeVar
 from szal.engine.lineage import NOTHING_LEFT
 from szal.engine.rollback import Rollback
 from szal.engine.spec import ExecutionSpec
+from szal.engine.sub_flow_end import Completed, Ended, is_masked_in, sub_flow_failed
 from szal.engine.sub_flow_lookup import SubFlowLimit
-from szal.engine.sub_flows import Completed, Ended, SubFlows, is_masked_in, sub_flow_failed
+from szal.engine.sub_flows import SubFlows
 from szal.engine.waiting import Waits
 from szal.errors import LeaseLost, SkipStep, StoreError, SzalError
 from szal.expressions.path import Json

@@ -18,7 +18,8 @@ from szal.engine.recording import recording_of
 from szal.engine.reporting import Reporter
 from szal.engine.rollback import Rollback, in_texts
 from szal.engine.spec import ExecutionSpec
-from szal.engine.sub_flows import Completed, SubFlows
+from szal.engine.sub_flow_end import Completed
+from szal.engine.sub_flows import SubFlows
 from szal.engine.supervised import Supervised
 from szal.engine.under_way import Told
 from szal.engine.waiting import Waits
