@@ -17,6 +17,7 @@ Enrolling takes no lock. Any thread may, while another one forks, and so may a s
 import functools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -29,7 +30,7 @@ from szal.clock import monotonic
 from szal.interruption import call_each, run_to_end
 from szal.logs import LINES, Lines, SafeLogger
 
-__all__ = ["Member", "end_process", "enroll", "enroll_lock", "enroll_renewal"]
+__all__ = ["Member", "end_fork", "end_process", "enroll", "enroll_lock", "enroll_renewal"]
 
 logger = SafeLogger(logging.getLogger(__name__))
 
@@ -208,6 +209,24 @@ def enroll(member: Member) -> None:
 def end_process() -> None:
     """Do what is done at the end of the process: as `szal` registers with `atexit`, or for one that ends otherwise."""
     _registry.end()
+
+
+def end_fork(process: int, step: str, error: BaseException | None = None) -> None:
+    """End this process if it is not *process*, but a fork that has come back from a step, or raised *error* there.
+
+    It is the process itself that goes on, and does what is to be done at its end.
+    """
+    if os.getpid() == process:
+        return
+    status = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        logger.error("a fork of this process has failed in step %s, and ends", step, exc_info=error)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # whatever stands there
+            stream.flush()
+    os._exit(status & 0xFF)
 
 
 def enroll_lock(owner: T, make_lock: Callable[[T], threading.RLock]) -> None:

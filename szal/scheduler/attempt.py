@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
@@ -10,6 +11,7 @@ from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.json.text import as_recorded
 from szal.model.results import StepResult
+from szal.process_events import end_fork
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
@@ -101,7 +103,7 @@ class Attempt:
 
     def execute(self, finished: Mailbox[Any]) -> bool:
         """Call the handler and put this attempt on *finished*. False: it was abandoned, the thread is on its own."""
-        context, call = self.context, self.call
+        context, call, process = self.context, self.call, os.getpid()
         if context.cancelled or not call.begin():
             return True  # withdrawn while it was queued, or about to be: whoever stops the run has the coordinator told
         permit = self.permit
@@ -117,6 +119,7 @@ class Attempt:
                 self.output = output
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
             self.error = without_engine_frames(error)
+        end_fork(process, call.node.step.name, self.error)
         call.ended = call.run.info.clock.monotonic()
         if call.deadline is not None and call.is_late:
             self.error = call.timed_out(self.error)

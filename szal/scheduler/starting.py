@@ -1,5 +1,6 @@
 """How steps begin: skipped, by the engine itself, on this thread, or with a worker."""
 
+import os
 from functools import partial
 
 from szal.errors import ResourceHeld
@@ -8,6 +9,7 @@ from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
 from szal.model.step import WAIT_TYPES
+from szal.process_events import end_fork
 from szal.scheduler import fan_out, racing, relief, stopping
 from szal.scheduler.attempt import Attempt, without_engine_frames
 from szal.scheduler.call import Call, Where
@@ -271,10 +273,9 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
     call = None if straight else new_call(run, node)
     baton: Baton | None = [] if run.relievable else None
     here = run if baton is None else baton  # says in whose handler the coordinator is: another may have taken over
-    c.baton, c.inline_run, before = baton, run, stages[node.place]
+    c.baton, c.inline_run, before, process = baton, run, stages[node.place], os.getpid()
     while True:
-        place = node.place
-        stages[place] = CALLED
+        stages[place := node.place] = CALLED
         context = new_context(node, 1 if call is None else call.number, call)
         started, encoded = monotonic(), None
         if baton is not None:
@@ -289,10 +290,12 @@ def _call(c: Coordinator, run: Run, node: Node) -> None:
             if encode is not None:
                 encoded, output = encode(output)
         except BaseException as error:  # noqa: BLE001 (whatever a handler raises is its step's failure)
+            end_fork(process, node.step.name, error)
             relief.come_back(c, here, error)
             _inline_failed(c, context, _ended_call(call or Call(run, node, 1), started, monotonic()), error)
             return
         ended = monotonic()
+        end_fork(process, node.step.name)
         if baton is None:
             c.in_handler = None
         else:

@@ -79,6 +79,41 @@ def test_what_the_page_says_of_logging_keeps_szals_lines_and_the_defaults_do_not
     assert "runs past its time" not in run("-c", LOGGING.format(configure=lost), cwd=tmp_path).stderr
 
 
+FORKS = """
+import os, sys, szal
+flow = szal.Flow("forks", rollback_on_failure=True)
+def forks(by):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if by == "returning":
+        return "the child's"
+    raise {"raising": ValueError("of the child"), "leaving": SystemExit(7)}[by]
+here = flow.step(forks, name="here")
+here.rollback(forks)
+flow.step(lambda ctx: print("after", flush=True), name="after", needs=here)
+flow.step(forks, name="thread", timeout="1m", needs="after")
+flow.step(lambda ctx: 1 // 0, name="fails", needs="thread")
+for by in ("returning", "raising", "leaving"):
+    result = flow.run({"by": by}, store=sys.argv[1], inline="auto")
+    print(by, result["here"].output, result["here"].undo_output, result["thread"].output, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"] if FULL else ["sqlite"])
+def test_a_fork_that_comes_back_from_a_step_ends_there(kind, request, tmp_path):
+    """It goes on with no flow, undoes nothing, and does not stay."""
+    url = "sqlite:///szal.db" if kind == "sqlite" else request.getfixturevalue("postgres_url")
+    done = run("-W", "ignore", "-c", FORKS, url, cwd=tmp_path)
+    assert done.stdout.splitlines() == [
+        *("after", "returning 0 0 0"),
+        *("after", "raising 1 1 1"),
+        *("after", "leaving 7 7 7"),
+    ]
+    assert done.stderr.count("a fork of this process has failed in step") == 3
+    assert done.stderr.count("ValueError: of the child") == 3
+
+
 AT_EXIT = """
 import atexit, sys
 def last(name):
