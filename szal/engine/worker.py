@@ -21,6 +21,7 @@ from szal.errors import (
     HandlerNotFound,
     LeaseLost,
     SecretMissing,
+    StoreClosed,
     StoreError,
     StoreUnavailable,
     SzalError,
@@ -124,12 +125,10 @@ class Worker:
                 listening.close()
             if unregister is not None:
                 unregister()
+            self._tell_at_last()
             while self._running:
                 self._hear(None)
-            try:
-                self._tell_queue()
-            except StoreError as error:  # others find out, once what was reserved is so no more
-                logger.warning("cannot tell the queue what has ended: %s", error)
+                self._tell_at_last()
         if self._broken is not None:
             raise self._broken
         return self._count
@@ -224,6 +223,18 @@ class Worker:
         self._done = []
         self._queue.give_back(self._given_back)
         self._given_back = []
+
+    def _tell_at_last(self) -> None:
+        """Do so as it ends, while there is a store: that of an engine is closed with its last run.
+
+        What it cannot be told others find out, once what was reserved is so no more.
+        """
+        try:
+            self._tell_queue()
+        except StoreClosed:
+            return
+        except StoreError as error:
+            logger.warning("cannot tell the queue what has ended: %s", error)
 
     # -- on a run thread --------------------------------------------------------------------------------
 

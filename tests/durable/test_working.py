@@ -205,6 +205,12 @@ class TestWorking:
         thread.join(20)
         assert not thread.is_alive()
 
+    def test_an_engine_that_is_closed_with_its_own_store_warns_of_nothing(self, store_url, caplog):
+        with Engine.open(store_url, lambda ctx: engine.close(drain=0.0)) as engine:
+            engine.submit(flow(), execution_id="e")
+            assert bounded(engine.work) == 1
+        assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
+
     def test_a_failed_flow_has_been_run(self, shop, new_engine):
         def fail(ctx):
             raise ValueError("no")
