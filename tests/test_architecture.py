@@ -97,6 +97,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "table": "how steps stand, as a table for people",
         "results": "results and records",
         "json.text": "JSON values as text",
+        "secret_forms": "what a secret is looked for as in the texts of others",
         "redaction": "what must not be seen",
         "kept": "what was made of a flow, for as long as it says the same",
         "json.writing": "values of one type, as they are written",

@@ -11,7 +11,8 @@ from szal.errors import DecodeError, InvalidInputs, SecretMissing, secret_variab
 from szal.expressions.path import Json
 from szal.model.inputs import Input
 from szal.model.json.text import as_recorded, loads
-from szal.model.redaction import MASK, Redaction
+from szal.model.redaction import Redaction
+from szal.model.secret_forms import MASK
 from szal.scheduler.plan import Plan
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import Any
 from szal.interruption import is_interruption
 from szal.logs import SafeLogger
 from szal.model.key import item_key
-from szal.model.redaction import MASK, Redaction
+from szal.model.redaction import Redaction
+from szal.model.secret_forms import MASK
 
 __all__ = ["StepLogger"]
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from szal import EngineConfig, GiveUp, RetryExhausted, StepResult, StepStatus
-from szal.model.redaction import SHORTEST, Redaction, Rules
+from szal.model.redaction import Redaction, Rules
+from szal.model.secret_forms import SHORTEST
 
 TEXTS = st.text(st.characters(exclude_characters="*"), max_size=12)
 SECRET = "pä$$ \"w\\o'rd"
