@@ -61,8 +61,9 @@ def hangs(ctx):
     ctx.sleep(5)
     import time
     time.sleep(0.05)
+engine = szal.Engine(flow)
 {configure}
-flow.run()
+engine.run(flow.definition)
 """
 
 
