@@ -181,6 +181,9 @@ class Flow:
             function = function.function
         if isinstance(function, str):
             raise NotAHandler("what flow.step is given", f"is a text: write @flow.step(name={function!r})")
+        if isinstance(function, Flow | FlowDef):
+            written = f"flow.sub_flow({function.name!r}, …)"
+            raise NotAHandler("what flow.step is given", f"is the flow {function.name!r}: write {written}")
         name = name_of(function) if name is None else name
         if name is None:
             raise InvalidFlow(self.name, (f"{shown(function)} has no name of its own: write flow.step(…, name='…')",))
@@ -202,6 +205,7 @@ class Flow:
         >>> flow.definition.steps[1].depends_on == (approve.id,)
         True
         """
+        check_type("flow.add_step", step, "a StepDef (a function is a step by flow.step)", StepDef)
         return self._write(step, needs, None)
 
     def _add(

@@ -37,6 +37,11 @@ class Project:
             return Handlers()
         return self.flows[0] if len(self.flows) == 1 else list(self.flows)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the flows written as functions."""
+        return [flow.name for flow in self.flows if isinstance(flow, Flow)]
+
     def flow(self, name: str) -> Flow | None:
         """Return the flow of that name, written as functions, if there is one."""
         return next((flow for flow in self.flows if isinstance(flow, Flow) and flow.name == name), None)

@@ -26,7 +26,7 @@ from szal.cli.project import project
 from szal.engine.binding import Binding, bind, check_configs
 from szal.engine.config import EngineConfig
 from szal.engine.sub_flow_lookup import is_found
-from szal.errors import HandlerNotFound, InvalidFlow, SzalError, describe
+from szal.errors import HandlerNotFound, InvalidFlow, SzalError, describe, did_you_mean
 from szal.model.catalogue import InMemoryStorage
 from szal.model.flow import FlowDef
 from szal.model.migration import MigrationRegistry
@@ -201,7 +201,9 @@ def _read(name: str, path: Path, *, here: bool) -> FlowDef:
     if path.suffix == ".py":
         raise BadTarget(name, f"this is Python: name the flow in it, as in {path.stem}:flow")
     if not path.exists():
-        raise BadTarget(name, "there is no such file (a flow in Python is named module:attribute)")
+        known = project().names
+        hint = f", and no flow of this project{did_you_mean(name, known)}" if known else ""
+        raise BadTarget(name, f"there is no such file{hint} (a flow in Python is named module:attribute)")
     look_in(path.parent, Path.cwd())
     return load_flow(path, is_whole=True, here=here)
 

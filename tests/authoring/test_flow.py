@@ -480,6 +480,16 @@ def test_a_name_in_the_place_of_the_function_is_refused(flow):
         flow.step("build")
 
 
+def test_what_is_no_function_or_no_definition_is_told_where_it_belongs(flow):
+    with pytest.raises(NotAHandler, match=r"is the flow 'deploy': write flow.sub_flow\('deploy', …\)"):
+        flow.step(Flow("deploy"))
+    for wrong in (lambda: None, "build", Flow("deploy"), None):
+        with pytest.raises(
+            TypeError, match=r"flow.add_step takes a StepDef \(a function is a step by flow.step\), not"
+        ):
+            flow.add_step(wrong)
+
+
 def test_a_type_that_calls_no_function_is_refused(flow):
     with pytest.raises(InvalidFlow, match=r"step 'a' is of type 'wait', which calls no function: use flow.add_step"):
         flow.step(lambda ctx: None, name="a", step_type="wait", config={"signal": "go"})

@@ -7,8 +7,10 @@ import threading
 import pytest
 
 import szal
+from szal.cli import project as projects
 from szal.cli import run_in_project
 from szal.cli.project import Project
+from szal.cli.target import BadTarget, find_target
 
 order = szal.Flow("order")
 within = threading.local()
@@ -53,6 +55,12 @@ def test_flows_are_known_by_name_and_go_on_without_a_target(call):
     assert call("signal", "order-7", "ship", "true")[0] == 0
     status, shown = call("resume", "order-7")
     assert (status, "order completed" in shown) == (0, True)
+
+
+def test_a_name_that_no_flow_of_the_project_has_is_told_with_the_nearest():
+    told = r"ordr: there is no such file, and no flow of this project; did you mean 'order'\? \(a flow in Python"
+    with projects.within(Project(flows=[order])), pytest.raises(BadTarget, match=told):
+        find_target("ordr")
 
 
 def test_what_is_to_be_typed_next_names_neither_store_nor_target(call):
