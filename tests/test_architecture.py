@@ -154,6 +154,7 @@ ROOMS: dict[str, dict[str, str]] = {
         "beginning": "how runs begin",
         "fan_out": "a step that runs over a list",
         "relief": "who coordinates when a handler does not let go",
+        "inline": "handlers that the coordinating thread calls itself",
         "starting": "how steps begin",
         "pinned": "handlers that stay on the coordinating thread",
         "loop": "the one loop that drives runs",

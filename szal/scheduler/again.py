@@ -14,7 +14,7 @@ from szal.scheduler.plan import Node
 from szal.scheduler.run import FLOW_FAILED, Run
 from szal.scheduler.stage import READY, BackingOff
 
-__all__ = ["back_off", "end_unmade", "history_of", "polls_on", "too_late_for"]
+__all__ = ["back_off", "end_unmade", "history_of", "new_call", "polls_on", "too_late_for"]
 
 
 def polls_on(c: Coordinator, call: Call, output: Json, encoded: str | None, *, last: bool) -> bool:
@@ -99,3 +99,19 @@ def back_off(c: Coordinator, run: Run, node: Node, delay: float) -> None:
 def _again(c: Coordinator, run: Run, node: Node) -> None:
     run.enter(node.place, READY)
     c.ready.append((run, node))
+
+
+def new_call(run: Run, node: Node) -> Call:
+    """Return the call of the next attempt."""
+    history = run.history.get(node.place)
+    if history is None:
+        return Call(run, node, 1, run.deadline, run.info.settled)  # names of arguments would cost a fifth of it
+    call = Call(run, node, history.attempt + 1, run.deadline, history.settled_before)
+    if node.step.total_timeout is not None:
+        call.first, end = history.started, history.started + node.step.total_timeout
+        call.deadline = end if call.deadline is None else min(call.deadline, end)
+    if node.until is not None:
+        call.poll, call.until_by = history.polls + 1, history.until_by
+        if call.until_by is not None:
+            call.deadline = call.until_by if call.deadline is None else min(call.deadline, call.until_by)
+    return call

@@ -9,12 +9,13 @@ from szal.errors import ThreadHeldUp
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.scheduler import settling, stopping
+from szal.scheduler.again import new_call
 from szal.scheduler.attempt import without_engine_frames
 from szal.scheduler.context import StepContext
 from szal.scheduler.coordinator import Coordinator
 from szal.scheduler.plan import Node
 from szal.scheduler.run import Run
-from szal.scheduler.starting import is_startable, new_attempt, new_call
+from szal.scheduler.starting import is_startable, new_attempt
 
 __all__ = ["call_next"]
 
