@@ -181,9 +181,10 @@ class Flow:
             function = function.function
         if isinstance(function, str):
             raise NotAHandler("what flow.step is given", f"is a text: write @flow.step(name={function!r})")
-        if isinstance(function, Flow | FlowDef):
-            written = f"flow.sub_flow({function.name!r}, …)"
-            raise NotAHandler("what flow.step is given", f"is the flow {function.name!r}: write {written}")
+        given: object = function
+        if isinstance(given, Flow | FlowDef):
+            written = f"flow.sub_flow({given.name!r}, …)"
+            raise NotAHandler("what flow.step is given", f"is the flow {given.name!r}: write {written}")
         name = name_of(function) if name is None else name
         if name is None:
             raise InvalidFlow(self.name, (f"{shown(function)} has no name of its own: write flow.step(…, name='…')",))
