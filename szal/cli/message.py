@@ -156,7 +156,10 @@ def pause(*, execution_id: str, store: str | None, as_json: bool) -> None:
     """
     with _reached(store, execution_id) as (engine, record, standing):
         if not engine.pause(record.execution_id):
-            raise CannotGoOn(record.execution_id, "it has ended meanwhile, or is being undone")
+            why = "it has ended meanwhile, or is being undone"
+            if standing.in_queue is not None:
+                why = f"it is {one_line(str(standing.in_queue))}, and has not begun: it can be cancelled"
+            raise CannotGoOn(record.execution_id, why)
         state = engine.look(record.execution_id).state
     is_paused = state is WorkflowState.PAUSED
     name = one_line(record.execution_id)

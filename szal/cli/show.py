@@ -131,6 +131,8 @@ def how_to_go_on(standing: ExecutionStatus, advice: Advice) -> Iterator[str]:
     command = advice.resume(record.execution_id, standing.flow)
     if standing.is_cancelling:
         end = f"nobody runs it; to end it: {command}" if standing.is_interrupted else "it ends soon"
+        if standing.in_queue is not None:
+            end = f"a worker ends it that takes it up; to end it: {command}"
         yield f"was asked to cancel: {end}"
         return
     if not record.state.is_live and record.state is not WorkflowState.COMPLETED:

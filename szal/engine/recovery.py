@@ -321,6 +321,13 @@ class Recovery:
         asked = self.ledger.request_cancel(execution_id)
         if not asked and (record := self.ledger.read(execution_id).record).state.is_live:
             raise StoreError(f"execution {execution_id} is {record.state}, but not of szal's engine: it cannot be told")
+        if (
+            asked
+            and not runs_here
+            and self.ledger.read(execution_id, steps=False).record.state is WorkflowState.CREATED
+        ):
+            self.ledger.queue.give_back([execution_id])  # whatever time it was to wait for
+            self.ledger.queue.tell()
         return asked
 
     def pause(self, execution_id: str) -> bool:

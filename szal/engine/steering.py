@@ -37,7 +37,8 @@ class Steering(EngineBase):
     def cancel(self, execution_id: str) -> bool:
         """Have an execution cancelled, wherever it runs: its owner sees it at its next heartbeat, this engine at once.
 
-        One that is PAUSED is cancelled when it is resumed or recovered next; a sub-flow with all that it belongs to.
+        One that is PAUSED is cancelled when it is resumed or recovered next, one that was submitted when a worker takes
+        it up, whatever its `not_before`; a sub-flow with all that it belongs to.
         False where it has ended, or nothing of it is left here but finally steps. Raises `ExecutionNotFound`,
         `StoreError` (another program, szal-rs say, runs it).
         """
@@ -57,7 +58,7 @@ class Steering(EngineBase):
         alone, whatever it waited for has come. One that nobody runs is PAUSED at once; a sub-flow with all that it
         belongs to. What is being undone, and finally steps, come to their end.
 
-        False where it has ended, is undone, or nothing of it is left here but finally steps. Raises
+        False where it has ended, is undone, has not begun, or nothing of it is left here but finally steps. Raises
         `ExecutionNotFound`, `SzalError` without one of szal's stores.
 
         >>> from szal import Engine, EngineConfig, FlowDef, StepDef, open_store

@@ -105,6 +105,14 @@ def test_show_says_that_what_was_submitted_needs_more_than_there_is_and_what_to_
         ("api", 7, 5),
         ("gpu", 2, None),
     ]
+    paused = szal("pause", "e1", "--store", url)
+    assert (paused.exit_code, "in the queue 'heavy', and has not begun: it can be cancelled" in paused.stderr) == (
+        2,
+        True,
+    )
     result = szal("doctor", "--store", url)
     assert result.exit_code == 1
     assert "f: call waits for 'api' (it needs 7, and there is 5) (1)" in result.stdout
+    szal("cancel", "e1", "--store", url)
+    shown = szal("show", "e1", "--store", url).stdout
+    assert "was asked to cancel: a worker ends it that takes it up; to end it: szal resume e1" in shown

@@ -221,10 +221,13 @@ class TestWorking:
 
     def test_one_that_is_cancelled_before_it_began_runs_no_step(self, shop, new_engine):
         shop.submit(flow(), execution_id="e")
+        shop.submit(flow(), execution_id="late", not_before=later(3600))
         assert shop.cancel("e")
+        assert shop.cancel("late")
         ran = []
-        assert new_engine(lambda ctx: ran.append(1)).work(until_idle=True) == 1
-        assert (shop.look("e").state, ran) == (WorkflowState.CANCELLED, [])
+        assert new_engine(lambda ctx: ran.append(1)).work(until_idle=True) == 2
+        assert ran == []
+        assert shop.look("e").state is shop.look("late").state is WorkflowState.CANCELLED
 
     def test_run_with_its_id_begins_it_too(self, shop, new_engine):
         shop.submit(flow(), {"a": 1}, execution_id="e")
