@@ -11,6 +11,7 @@ import attrs
 
 from szal.contrib.application import EXTENSION, ApplicationEngine, Settings, without_context
 from szal.engine.engine import Engine
+from szal.engine.opening import config_of
 from szal.extra import optional
 
 with optional("flask", extra="flask", feature="szal.contrib.flask"):
@@ -70,6 +71,7 @@ class Szal:
     """
 
     def __init__(self, *flows: "Handling", app: Flask | None = None, **config: object) -> None:
+        config_of(None, config)  # what is wrong with it is told here, and not at the first request
         self._flows = flows
         self._config = config
         if app is not None:

@@ -151,6 +151,12 @@ class TestInOneProcess:
         assert [ran.outputs["look"][1], started.outputs["look"][1]] == [True, False]
         flows.close(app)
 
+    def test_settings_are_looked_at_where_they_are_written(self, flow: szal.Flow) -> None:
+        with pytest.raises(TypeError, match="no setting 'durabilty'; did you mean 'durability'"):
+            Szal(flow, durabilty="step")
+        with pytest.raises(ValueError, match="durability is one of none, flow, step, not 'always'"):
+            Szal(flow, durability="always")
+
     def test_the_surroundings_of_the_application_itself_come_within(self, app: Flask, flow: szal.Flow) -> None:
         seen: list[str] = []
 
