@@ -7,7 +7,7 @@ ended: an attempt that nobody waits for any more never commits.
 import logging
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import attrs
 
@@ -80,6 +80,13 @@ class Work:
         self._is_used = False
         self.memos: dict[str, str] = {}
         """What is written in it, by `memo_key`: nobody else sees it yet."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Tell who takes the block for the connection."""
+            block = "ctx.transaction() is a block: write with ctx.transaction() as connection:"
+            raise AttributeError(f"there is no {name!r} here: {block}", name=name, obj=self)
 
     def refuse_another(self) -> None:
         """Raise, as there is one in this attempt."""

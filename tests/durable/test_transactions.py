@@ -1032,6 +1032,14 @@ class TestTheApplicationsOwn:
         with closing(others), new_engine(pay) as engine:
             assert engine.run(flow())["pay"].error.startswith("TypeError: connection= takes a ")
 
+    def test_the_block_is_no_connection(self, bank, new_engine):
+        def pay(ctx):
+            ctx.transaction().execute("DELETE FROM accounts")
+
+        with new_engine(pay) as engine:
+            error = engine.run(flow())["pay"].error
+        assert error.startswith("AttributeError: there is no 'execute' here: ctx.transaction() is a block: write with ")
+
     def test_where_a_librarys_connection_is_given_it_is_told_what_to_give(self, bank, new_engine):
         def pay(ctx):
             with Session(create_engine("sqlite://")) as session, ctx.transaction(connection=session):
