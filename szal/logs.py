@@ -15,7 +15,7 @@ from typing import Final
 from szal.clock import monotonic
 from szal.interruption import is_interruption
 
-__all__ = ["LINES", "Lines", "SafeLogger"]
+__all__ = ["LINES", "Lines", "SafeLogger", "Trouble"]
 
 _PATIENCE: Final = 0.5
 """Seconds for which a fork waits for lines that are being logged; a handler may hang."""
@@ -90,6 +90,32 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
             return False
         handlers = [handler for handler in _handlers(self.logger) if handler.level <= level]
         return not self.logger.hasHandlers() or any(map(_is_stderr, handlers))
+
+
+class Trouble:
+    """What keeps a loop from its work, each time that it tries: logged once for as long as it is the same.
+
+    >>> trouble = Trouble(SafeLogger(logging.getLogger(__name__)))
+    >>> trouble.met(OSError("no route to host"), "cannot look")
+    >>> trouble.is_over(), trouble.is_over()
+    (True, False)
+    """
+
+    def __init__(self, logger: SafeLogger) -> None:
+        self._logger = logger
+        self._told = ""
+
+    def met(self, error: BaseException, what: str, *, is_traced: bool = False) -> None:
+        """Log *what* cannot be done, and why, with the traceback where the error is one that nobody expects."""
+        problem = f"{type(error).__name__}: {error}"
+        if problem != self._told:
+            self._told = problem
+            self._logger.error("%s: %s", what, error, exc_info=error if is_traced else None)
+
+    def is_over(self) -> bool:
+        """Take note that all is well; return whether it was not."""
+        was_met, self._told = bool(self._told), ""
+        return was_met
 
 
 def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from szal.logs import SafeLogger
+from szal.logs import SafeLogger, Trouble
 
 
 class Broken(BaseException):
@@ -109,3 +109,14 @@ def test_on_another_thread_nothing_goes_on(logger):
     thread.start()
     thread.join(30)
     assert survived == [True]
+
+
+def test_what_a_loop_meets_again_and_again_is_logged_once_for_as_long_as_it_is_the_same(logger, caplog):
+    trouble = Trouble(logger)
+    for error in (OSError("away"), OSError("away"), OSError("full"), None, OSError("full")):
+        if error is None:
+            assert trouble.is_over()
+        else:
+            trouble.met(error, "cannot look", is_traced=error.args == ("full",))
+    told = [(record.getMessage(), record.exc_info is not None) for record in caplog.records]
+    assert told == [("cannot look: away", False), ("cannot look: full", True), ("cannot look: full", True)]

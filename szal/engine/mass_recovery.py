@@ -18,10 +18,11 @@ from szal.errors import (
     LeaseLost,
     SecretMissing,
     StoreClosed,
+    StoreError,
     WorkingDirectoryGone,
 )
 from szal.interruption import is_interruption
-from szal.logs import SafeLogger
+from szal.logs import SafeLogger, Trouble
 from szal.model.results import FlowResult
 from szal.waiters import Mailbox
 
@@ -99,6 +100,7 @@ class BackgroundRecovery:
         self._messages: Mailbox[_Message | None] = Mailbox()  # None: closed
         # The recovery thread's own:
         self._running: set[str] = set()
+        self._trouble = Trouble(logger)
         self._refused: set[str] = set()  # what could not be continued, and is not tried again before its time
         threading.Thread(target=self._work, name="szal-recovery", daemon=True).start()
 
@@ -141,10 +143,12 @@ class BackgroundRecovery:
     def _look(self) -> None:
         try:
             found = self._interrupted()
-        except Exception:  # the store is away; the next time may be better
+        except Exception as error:  # noqa: BLE001 (the store is away; the next time may be better)
             if not self._is_closed:
-                logger.exception("recovery failed; trying again in %gs", self._interval)
+                what = f"recovery failed; trying again every {self._interval:g}s"
+                self._trouble.met(error, what, is_traced=not isinstance(error, StoreError))
             return
+        self._trouble.is_over()
         for execution_id in found:
             if len(self._running) >= self._at_once:
                 return

@@ -11,8 +11,8 @@ from typing import Final
 import attrs
 
 from szal.clock import monotonic
-from szal.errors import StoreClosed
-from szal.logs import SafeLogger
+from szal.errors import StoreClosed, StoreError
+from szal.logs import SafeLogger, Trouble
 from szal.model.step import new_id
 from szal.process_events import enroll_lock
 from szal.scheduler.resources import Share
@@ -197,6 +197,7 @@ class _Keeper:
         self._ahead: float | None = None  # of the database's clock, before the monotonic one
         self._asked_at = 0.0
         self._listening: Listening | None = None
+        self._trouble = Trouble(logger)
 
     def keep(self) -> None:
         """Do what is asked for, until there is nothing more."""
@@ -212,12 +213,14 @@ class _Keeper:
             try:
                 self._go_round()
                 has_failed = False
+                self._trouble.is_over()
             except StoreClosed:
                 self._waiting.clear()
                 self._over.clear()
                 self._news = _News()
-            except Exception:  # the store is away: it is asked again
-                logger.exception("cannot ask for what is shared; trying again in %gs", _ASK_EVERY)
+            except Exception as error:  # noqa: BLE001 (the store is away: it is asked again)
+                what = f"cannot ask for what is shared; trying again every {_ASK_EVERY:g}s"
+                self._trouble.met(error, what, is_traced=not isinstance(error, StoreError))
                 has_failed = True
             self._listen()
             if self._shared.is_closed:

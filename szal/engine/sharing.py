@@ -15,7 +15,7 @@ from szal.clock import monotonic
 from szal.errors import StoreClosed, StoreError
 from szal.events.progress import InBulk, Printed, StepProgress
 from szal.expressions.path import Json
-from szal.logs import SafeLogger
+from szal.logs import SafeLogger, Trouble
 from szal.model.results import StepReport
 from szal.storable import repr_of
 from szal.stores.ledger import Lease, Ledger, Report
@@ -163,14 +163,15 @@ class Sharing:
                 self._thread = None
 
     def _work(self) -> None:
-        me = threading.current_thread()
+        me, trouble = threading.current_thread(), Trouble(logger)
         while self._thread is me and self._has_work():
             self._has_ended = Flag()
             try:
                 self._write()
                 self._tell_under_way()
-            except Exception:
-                logger.exception("progress is not shared")
+                trouble.is_over()
+            except Exception as error:  # noqa: BLE001 (the store is away: it is written later)
+                trouble.met(error, "progress is not shared", is_traced=not isinstance(error, StoreError))
             self._has_ended.wait(_EVERY)
         if self._thread is me:
             self._thread = None

@@ -27,7 +27,7 @@ from szal.errors import (
     SzalError,
 )
 from szal.interruption import is_interruption
-from szal.logs import SafeLogger
+from szal.logs import SafeLogger, Trouble
 from szal.model.results import FlowResult
 from szal.scheduler.cancel import CancellationToken
 from szal.stores.listening import Listening
@@ -99,6 +99,7 @@ class Worker:
         self._count = 0
         self._looks_at = self._recovers_at = self._fires_at = 0.0
         self._is_closing = False
+        self._trouble = Trouble(logger)
         self._broken: ExecutorBroken | None = None
 
     def work(self, *, until_idle: bool, stop: CancellationToken | None) -> int:
@@ -194,8 +195,10 @@ class Worker:
                 taken += [(each, True) for each in claimed]
         except StoreError as error:
             self._looks_at = monotonic() + _RECOVER_EVERY
-            logger.error("cannot look for executions; trying again in %gs: %s", _RECOVER_EVERY, error)
+            self._trouble.met(error, f"cannot look for executions; trying again every {_RECOVER_EVERY:g}s")
             return True
+        if self._trouble.is_over():
+            logger.warning("looking for executions again")
         begun = [self._begin(*each) for each in taken]
         return any(begun)
 
