@@ -127,7 +127,7 @@ def _check_settings(flow: FlowDef, plan: Plan, config: EngineConfig) -> None:
         there_is = {**dict.fromkeys(short, 1), **_capacities(config, short), **config.capacities}
         problems += [
             f"step {step.name!r}: it needs {n} of {name!r}, and there is {there_is[name]}:"
-            f" EngineConfig(capacities={{{name!r}: {n}}}), or store.set_capacity({name!r}, {n})"
+            f" EngineConfig(capacities={{{name!r}: {n}}}), or store.set_capacity({name!r}, {n}) (szal capacity)"
             for name, n in short.items()
             if n > there_is[name]
         ]

@@ -379,7 +379,7 @@ class TestWhatIsSaid:
         flow = parallel(StepDef("a"), StepDef("b", resources={"gpu": 2, "db": 1}))
         with Engine(handler) as engine, pytest.raises(InvalidFlow) as refused:
             engine.run(flow)
-        there_is = "EngineConfig(capacities={'gpu': 2}), or store.set_capacity('gpu', 2)"
+        there_is = "EngineConfig(capacities={'gpu': 2}), or store.set_capacity('gpu', 2) (szal capacity)"
         assert refused.value.problems == (f"step 'b': it needs 2 of 'gpu', and there is 1: {there_is}",)
         assert handler.order == []
 
