@@ -71,17 +71,18 @@ def _main(command: "Callable[[], click.Command]", arguments: Sequence[str] | Non
             import click
 
             from szal.cli.console import flush_standard_files, open_standard_files
-            from szal.cli.execute import await_end, leave
+            from szal.cli.execute import await_end, in_a_program, leave
 
             made = command()
     except MissingExtra as error:
         sys.stderr.write(f"szal: {error}\n")
         return 2
     open_standard_files()
-    try:
-        return int(made.main(arguments, prog_name=name, standalone_mode=False))
-    except click.Abort:  # what click makes of KeyboardInterrupt; a flow that runs has dealt with it before
-        leave(_INTERRUPTED)
-    finally:
-        await_end()
-        flush_standard_files()
+    with in_a_program():
+        try:
+            return int(made.main(arguments, prog_name=name, standalone_mode=False))
+        except click.Abort:  # what click makes of KeyboardInterrupt; a flow that runs has dealt with it before
+            leave(_INTERRUPTED)
+        finally:
+            await_end()
+            flush_standard_files()

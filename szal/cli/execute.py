@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
 import attrs
@@ -40,7 +41,17 @@ from szal.steps.supervisor import supervisor
 from szal.stores import InMemoryExecutionStore
 from szal.stores.base import ExecutionStore
 
-__all__ = ["Job", "Outcome", "Settings", "await_end", "execute", "leave", "leave_at_once", "sink_of"]
+__all__ = [
+    "Job",
+    "Outcome",
+    "Settings",
+    "await_end",
+    "execute",
+    "in_a_program",
+    "leave",
+    "leave_at_once",
+    "sink_of",
+]
 
 _AT_A_TIME: Final = 16
 _PATIENCE: Final = 0.5  # seconds for threads that were left behind to end by themselves
@@ -294,6 +305,19 @@ def sink_of(settings: Settings) -> Iterator[ExecutionStore | None]:
         yield InMemoryExecutionStore() if settings.recorded else None
 
 
+_there_before: "ContextVar[Collection[threading.Thread]]" = ContextVar("szal_there_before", default=())
+
+
+@contextlib.contextmanager
+def in_a_program() -> Iterator[None]:
+    """Have `leave` know the threads that a program had before it began a command: they are no steps'."""
+    token = _there_before.set(tuple(threading.enumerate()))
+    try:
+        yield
+    finally:
+        _there_before.reset(token)
+
+
 def leave(status: int) -> NoReturn:
     """End the process though a step's thread hangs, which the interpreter would wait for.
 
@@ -302,7 +326,8 @@ def leave(status: int) -> NoReturn:
     """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing takes long from here on
     until = monotonic() + _PATIENCE
-    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon]
+    before_it = {threading.main_thread(), *_there_before.get()}
+    others = [thread for thread in threading.enumerate() if thread not in before_it and not thread.daemon]
     for thread in others:
         thread.join(max(0.0, until - monotonic()))
     if not any(thread.is_alive() for thread in others):

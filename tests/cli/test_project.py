@@ -86,6 +86,21 @@ def test_a_worker_runs_the_flows_of_the_project(call, here):
     assert "3 in the shop" in call("show", "submitted")[1]
 
 
+def test_a_thread_that_the_program_had_before_keeps_no_command_from_returning(call, here):
+    """It is not a step that hangs, for which the process would be ended."""
+    with szal.Engine.open(f"sqlite:///{here}/shop.db") as shop:
+        shop.submit(order, {"euros": 3}, execution_id="submitted")
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait)
+    thread.start()
+    try:
+        assert call("worker", "--until-idle")[0] == 0
+        assert thread.is_alive()
+    finally:
+        go_on.set()
+        thread.join()
+
+
 def test_another_store_that_is_named_counts(call, here):
     assert call("run", "order", "-i", "euros=1", "--id", "here")[0] == 3
     status, shown = call("run", "order", "-i", "euros=1", "--id", "there", "--store", f"sqlite:///{here}/other.db")
