@@ -48,7 +48,7 @@ def test_show_says_what_a_step_waits_for(szal, url):
         store.set_capacity("api", 1)
         steps = [StepDef(name, resources={"api": 1}) for name in ("first", "second")]
         run = engine.start(FlowDef("f", FlowMode.PARALLEL, steps=steps), execution_id="e1")
-        wait_until(lambda: engine.look("e1").queued)
+        wait_until(lambda: store.ledger.limits.waiting("e1"))  # its engine knows of it a moment before
         assert [str(each) for each in engine.look("e1").queued] == ["waits for 'api' (1 of 1 in use)"]
         shown = szal("show", "e1", "--store", url).stdout
         assert re.search(r"(first|second) waits for 'api' \(1 of 1 in use\), for \d+", shown), shown
