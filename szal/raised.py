@@ -16,6 +16,7 @@ __all__ = [
     "in_short",
     "is_a",
     "name_of",
+    "raise_beside",
     "set_cause",
     "take_after",
     "trace_of",
@@ -35,6 +36,19 @@ def is_a(error: object, *kinds: type) -> bool:
     (True, False, True)
     """
     return issubclass(type(error), kinds)
+
+
+def raise_beside(first: BaseException | None, then: Exception) -> None:
+    """Raise *then*, which came up as a block was left; where *first* leaves it, that has it as a note, and goes on.
+
+    >>> first = KeyError("order")
+    >>> raise_beside(first, OSError("disk full"))
+    >>> first.__notes__
+    ['OSError, as the block was left: disk full']
+    """
+    if first is None:
+        raise then
+    BaseException.add_note(first, f"{name_of(type(then))}, as the block was left: {then}")
 
 
 def name_of(kind: type) -> str:

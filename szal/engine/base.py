@@ -14,11 +14,12 @@ from szal.engine.driver import Driver
 from szal.engine.durations import Durations
 from szal.engine.execution import Execution
 from szal.engine.opening import Opened, StoreLike, config_of, opened
-from szal.errors import EngineClosed
+from szal.errors import EngineClosed, FlushTimeout, WriteFailed
 from szal.logs import SafeLogger
 from szal.model.key import item_key
 from szal.number import check_wait
 from szal.per_process import PerProcess
+from szal.raised import raise_beside
 from szal.scheduler.attempt import Attempt
 from szal.scheduler.call import Where
 from szal.scheduler.clock import REAL
@@ -116,8 +117,11 @@ class EngineBase:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close(drain=self.config.cancel_grace if self._admission.has_ledger else math.inf)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            self.close(drain=self.config.cancel_grace if self._admission.has_ledger else math.inf)
+        except (FlushTimeout, WriteFailed) as unwritten:
+            raise_beside(error, unwritten)
 
     def close(self, drain: float | None = None) -> None:
         """Refuse further runs and let idle threads end. Runs that go on are not disturbed.

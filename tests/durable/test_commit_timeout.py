@@ -64,6 +64,28 @@ def test_a_run_whose_end_cannot_be_committed_raises_and_is_committed_later(scene
     assert bounded(engine.run, FLOW, execution_id="e").outputs == {"a": "a", "locks": "locks"}
 
 
+def test_what_ends_the_block_of_an_engine_is_raised_and_tells_of_what_was_not_written_then(store_url):
+    def locks(ctx):
+        if ctx.step.name == "locks":
+            lock.take()
+
+    def run_and_fail():
+        with engine:
+            with pytest.raises(FlushTimeout):
+                engine.run(FLOW, execution_id="e")
+            raise KeyError("the program's own")
+
+    with closing(Lock(store_url)) as lock:
+        engine = Engine.open(store_url, locks, commit_timeout=LIMIT, lease_ttl=60)
+        with pytest.raises(KeyError, match="the program's own") as caught:
+            bounded(run_and_fail, timeout=30)
+        [note] = caught.value.__notes__
+        assert note.startswith("FlushTimeout, as the block was left: ")
+        lock.leave()
+        with opened(store_url) as store:
+            wait_until(lambda: store.get("e").state is WorkflowState.COMPLETED, 30)
+
+
 def test_nor_does_the_end_of_the_engine_wait_longer_and_its_store_stays_open_until_all_is_written(store_url):
     with closing(Lock(store_url)) as lock:
 

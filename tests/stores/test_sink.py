@@ -226,6 +226,19 @@ def test_give_up_after_ends_it(foreign: ForeignBackend) -> None:
 # -- losses -----------------------------------------------------------------------------------------
 
 
+def test_what_ends_the_block_of_a_sink_is_raised_and_tells_of_what_was_lost(foreign: ForeignBackend) -> None:
+    def save_and_fail() -> None:
+        with Sink(foreign) as sink:
+            sink.save(record(1))
+            raise KeyError("the program's own")
+
+    foreign.refuse = refuse("e00001")
+    with pytest.raises(KeyError, match="the program's own") as caught:
+        save_and_fail()
+    [note] = caught.value.__notes__
+    assert note.startswith("WriteFailed, as the block was left: foreign: could not write e00001")
+
+
 def test_a_poisoned_record_takes_no_other_down(
     foreign: ForeignBackend, held: Sink, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,9 +7,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self, Unpack
 
+from szal.errors import WriteFailed
 from szal.model.results import ExecutionRecord
 from szal.model.state import WorkflowState
 from szal.number import check, check_wait
+from szal.raised import raise_beside
 from szal.stores.base import Backend, read_record, refuse_to_copy
 from szal.stores.filters import ExecutionSummary, Filters, Ids, Page
 from szal.stores.ledger import Ledger
@@ -214,7 +216,10 @@ class Sink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except WriteFailed as lost:
+            raise_beside(error, lost)
 
     def __repr__(self) -> str:
         return f"<Sink of {self._backend.name}, {self.stats().pending} pending>"
