@@ -2,7 +2,6 @@
 
 import contextlib
 import contextvars
-import os
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
@@ -11,7 +10,7 @@ from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.json.text import as_recorded
 from szal.model.results import StepResult
-from szal.process_events import end_fork
+from szal.process_events import HERE, end_fork
 from szal.raised import cause_of, trace_of, without_trace_of
 from szal.scheduler.call import Call
 from szal.scheduler.context import StepContext
@@ -103,7 +102,7 @@ class Attempt:
 
     def execute(self, finished: Mailbox[Any]) -> bool:
         """Call the handler and put this attempt on *finished*. False: it was abandoned, the thread is on its own."""
-        context, call, process = self.context, self.call, os.getpid()
+        context, call, process = self.context, self.call, HERE.process
         if context.cancelled or not call.begin():
             return True  # withdrawn while it was queued, or about to be: whoever stops the run has the coordinator told
         permit = self.permit

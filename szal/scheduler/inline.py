@@ -1,12 +1,10 @@
 """Handlers that the coordinating thread calls itself, those of a chain one after another."""
 
-import os
-
 from szal.expressions.path import Json
 from szal.interruption import is_interruption
 from szal.model.results import StepResult
 from szal.model.state import StepStatus
-from szal.process_events import end_fork
+from szal.process_events import HERE, end_fork
 from szal.scheduler import relief, stopping
 from szal.scheduler.again import new_call
 from szal.scheduler.attempt import without_engine_frames
@@ -35,7 +33,7 @@ def call_inline(c: Coordinator, run: Run, node: Node) -> None:
     call = None if straight else new_call(run, node)
     baton: Baton | None = [] if run.relievable else None
     here = run if baton is None else baton  # says in whose handler the coordinator is: another may have taken over
-    c.baton, c.inline_run, before, process = baton, run, stages[node.place], os.getpid()
+    c.baton, c.inline_run, before, process = baton, run, stages[node.place], HERE.process
     while True:
         stages[place := node.place] = CALLED
         context = new_context(node, 1 if call is None else call.number, call)
