@@ -77,7 +77,8 @@ class TestAFork:
         os.kill(first["pid"], signal.SIGKILL)
         second = one(handlers.surroundings).output
         assert first["pid"] != second["pid"]
-        assert first["parent"] == second["parent"] == first["imported_by"] == second["imported_by"]
+        for each in (first, second):  # by now it may be another one: the first has ended with the last of its children
+            assert each["pid"] != each["parent"] == each["imported_by"]
 
     @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "exits", "ends"])
     def test_tells_how_it_has_ended(self, forks, name):
