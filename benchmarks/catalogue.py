@@ -1,6 +1,7 @@
 """All cases, with their sizes and targets. Who takes part in a case is in the files of the subjects."""
 
 from collections.abc import Iterator
+from functools import partial
 from math import ceil
 
 from benchmarks.case import Case, Growth, Ideal, Versus, VersusBest
@@ -256,6 +257,17 @@ def trace_case(trace: Trace) -> Case:
     )
 
 
+_in_a_new_interpreter = partial(
+    Case,
+    sizes=(1,),
+    quick=(1,),
+    tiny=1,
+    whole=True,
+    fixed=True,
+    against_peers=None,
+    against_threads=None,
+)
+
 CASES = (
     Case(
         name="chain",
@@ -506,30 +518,16 @@ CASES = (
         against_peers=1.0,
         against_threads=None,
     ),
-    Case(
+    _in_a_new_interpreter(
         name="import",
         title="import in a new interpreter",
-        sizes=(1,),
-        quick=(1,),
-        tiny=1,
         unit="import",
-        whole=True,
-        fixed=True,
         targets=(Versus("tenacity and attrs", 1.6),),
-        against_peers=None,
-        against_threads=None,
     ),
-    Case(
+    _in_a_new_interpreter(
         name="first-run",
         title="import and a run of one step, in a new interpreter",
-        sizes=(1,),
-        quick=(1,),
-        tiny=1,
         unit="run",
-        whole=True,
-        fixed=True,
         targets=(),
-        against_peers=None,
-        against_threads=None,
     ),
 )

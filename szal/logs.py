@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from szal.clock import monotonic
+from szal.errors import StoreError
 from szal.interruption import is_interruption
 
 __all__ = ["LINES", "Lines", "SafeLogger", "Trouble"]
@@ -88,15 +89,16 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
         """Whether a line of that *level* is seen on stderr: there, or where all handlers together write none."""
         if not self.logger.isEnabledFor(level):
             return False
-        handlers = [handler for handler in _handlers(self.logger) if handler.level <= level]
-        return not self.logger.hasHandlers() or any(map(_is_stderr, handlers))
+        handlers = [*_handlers(self.logger)]
+        return not handlers or any(handler.level <= level and _is_stderr(handler) for handler in handlers)
 
 
 class Trouble:
     """What keeps a loop from its work, each time that it tries: logged once for as long as it is the same.
 
+    >>> from szal.errors import StoreUnavailable
     >>> trouble = Trouble(SafeLogger(logging.getLogger(__name__)))
-    >>> trouble.met(OSError("no route to host"), "cannot look")
+    >>> trouble.met(StoreUnavailable("app.db", "no route to host"), "cannot look")
     >>> trouble.is_over(), trouble.is_over()
     (True, False)
     """
@@ -105,12 +107,12 @@ class Trouble:
         self._logger = logger
         self._told = ""
 
-    def met(self, error: BaseException, what: str, *, is_traced: bool = False) -> None:
-        """Log *what* cannot be done, and why, with the traceback where the error is one that nobody expects."""
+    def met(self, error: BaseException, what: str) -> None:
+        """Log *what* cannot be done, and why; with the traceback, unless it is the store's, which may be away."""
         problem = f"{type(error).__name__}: {error}"
         if problem != self._told:
             self._told = problem
-            self._logger.error("%s: %s", what, error, exc_info=error if is_traced else None)
+            self._logger.error("%s: %s", what, error, exc_info=None if isinstance(error, StoreError) else error)
 
     def is_over(self) -> bool:
         """Take note that all is well; return whether it was not."""

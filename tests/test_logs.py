@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from szal.errors import StoreError
 from szal.logs import SafeLogger, Trouble
 
 
@@ -113,10 +114,10 @@ def test_on_another_thread_nothing_goes_on(logger):
 
 def test_what_a_loop_meets_again_and_again_is_logged_once_for_as_long_as_it_is_the_same(logger, caplog):
     trouble = Trouble(logger)
-    for error in (OSError("away"), OSError("away"), OSError("full"), None, OSError("full")):
+    for error in (StoreError("away"), StoreError("away"), OSError("full"), None, OSError("full")):
         if error is None:
             assert trouble.is_over()
         else:
-            trouble.met(error, "cannot look", is_traced=error.args == ("full",))
+            trouble.met(error, "cannot look")
     told = [(record.getMessage(), record.exc_info is not None) for record in caplog.records]
     assert told == [("cannot look: away", False), ("cannot look: full", True), ("cannot look: full", True)]

@@ -105,11 +105,12 @@ class Target:
         *is_new*: it is to be begun, and not gone on with. *here*: on this machine, which may not have what it names.
         How much there is of what its steps share its engine sees to, which has the store that says so.
         """
+        known = self.config().capacities
         for flow in self.flows:
             plan = Plan.of(flow)
             resolver = resolver_of(self.handler)
             if not isinstance(resolver, EveryStep):
-                config = self.config(capacities={**_needs(plan), **self.config().capacities})
+                config = self.config(capacities={**_needs(plan), **known})
                 binding = bind(flow, plan, resolver, config, rolls_back=self.flow.rollback_on_failure)
                 if is_new:
                     check_configs(flow, plan, binding)

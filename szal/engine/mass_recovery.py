@@ -18,7 +18,6 @@ from szal.errors import (
     LeaseLost,
     SecretMissing,
     StoreClosed,
-    StoreError,
     WorkingDirectoryGone,
 )
 from szal.interruption import is_interruption
@@ -146,7 +145,7 @@ class BackgroundRecovery:
         except Exception as error:  # noqa: BLE001 (the store is away; the next time may be better)
             if not self._is_closed:
                 what = f"recovery failed; trying again every {self._interval:g}s"
-                self._trouble.met(error, what, is_traced=not isinstance(error, StoreError))
+                self._trouble.met(error, what)
             return
         self._trouble.is_over()
         for execution_id in found:

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 from szal.clock import monotonic
-from szal.errors import StoreClosed, StoreError
+from szal.errors import StoreClosed
 from szal.logs import SafeLogger, Trouble
 from szal.model.step import new_id
 from szal.process_events import enroll_lock
@@ -220,7 +220,7 @@ class _Keeper:
                 self._news = _News()
             except Exception as error:  # noqa: BLE001 (the store is away: it is asked again)
                 what = f"cannot ask for what is shared; trying again every {_ASK_EVERY:g}s"
-                self._trouble.met(error, what, is_traced=not isinstance(error, StoreError))
+                self._trouble.met(error, what)
                 has_failed = True
             self._listen()
             if self._shared.is_closed:

@@ -171,7 +171,7 @@ class Sharing:
                 self._tell_under_way()
                 trouble.is_over()
             except Exception as error:  # noqa: BLE001 (the store is away: it is written later)
-                trouble.met(error, "progress is not shared", is_traced=not isinstance(error, StoreError))
+                trouble.met(error, "progress is not shared")
             self._has_ended.wait(_EVERY)
         if self._thread is me:
             self._thread = None
